@@ -1,0 +1,120 @@
+"""The enums of the public interface. Each member is also a `str`, and each enum is called with any case of a name or
+alias: `ExecutionMode("Thread")`, `ExecutionMode("threads")` and `ExecutionMode.Threads` are one value.
+
+Assumes nothing; called by every floor above the wires. Exported from `concurry`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+
+class NamedEnum(str, Enum):
+    """A `str` enum whose members are found by name or alias, in any case; `_` and `-` count for nothing."""
+
+    aliases: tuple[str, ...]
+
+    def __new__(cls, value: str, *aliases: str) -> NamedEnum:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.aliases = aliases
+        return member
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        if isinstance(value, str):
+            wanted = _plain(value)
+            for member in cls:
+                if wanted in (_plain(member.name), _plain(member._value_), *map(_plain, member.aliases)):
+                    return member
+        names = ", ".join(repr(member._value_) for member in cls)
+        raise ValueError(f"Could not find enum with value {value!r} in {cls.__name__}; it has {names}")
+
+    def __str__(self) -> str:
+        return str(self._value_)
+
+
+def _plain(text: str) -> str:
+    return text.strip().lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+class ExecutionMode(NamedEnum):
+    """Where an actor runs. `Auto`: asyncio for a class that has async methods only, else thread."""
+
+    Auto = "auto"
+    Sync = "sync", "synchronous"
+    Asyncio = "asyncio", "async", "asynchronous"
+    Threads = "thread", "threads"
+    Processes = "process", "processes", "proc", "procs"
+    Ray = "ray"
+
+
+class LoadBalancingAlgorithm(NamedEnum):
+    """Who is given a call, among the actors that have credit."""
+
+    RoundRobin = "round_robin", "rr"
+    LeastActiveLoad = "least_active", "active", "least_active_load"
+    LeastTotalLoad = "least_total", "total", "least_total_load"
+    Random = "random", "rand"
+
+
+class RateLimitAlgorithm(NamedEnum):
+    """How a `RateLimit` counts; see `concurry.runtime.limiter.algorithms`."""
+
+    TokenBucket = "token_bucket", "token"
+    LeakyBucket = "leaky_bucket", "leaky"
+    SlidingWindow = "sliding_window", "sliding"
+    FixedWindow = "fixed_window", "fixed"
+    GCRA = "gcra"
+
+
+class RetryAlgorithm(NamedEnum):
+    """How the wait grows from one attempt to the next."""
+
+    Linear = "linear"
+    Exponential = "exponential"
+    Fibonacci = "fibonacci"
+    Fixed = "fixed"
+
+
+class PollingAlgorithm(NamedEnum):
+    """Accepted where older code passes it, and ignored: nothing polls."""
+
+    Fixed = "fixed"
+    Adaptive = "adaptive"
+    Exponential = "exponential"
+    Progressive = "progressive"
+
+
+class ReturnWhen(NamedEnum):
+    """When `wait` returns."""
+
+    ALL_COMPLETED = "all_completed", "all"
+    FIRST_COMPLETED = "first_completed", "first"
+    FIRST_EXCEPTION = "first_exception", "exception"
+
+
+class RateWindow(NamedEnum):
+    """A span of time by name, for `RateLimit(window=...)`."""
+
+    seconds: int
+
+    def __new__(cls, value: str, seconds: int, *aliases: str) -> RateWindow:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        stems = (value.removesuffix("ly") if value != "daily" else "day", *aliases)
+        plural = tuple(word + end for word in stems for end in ("", "s"))
+        member.aliases = (*plural, *("per_" + word for word in plural))
+        member.seconds = seconds
+        return member
+
+    def to_seconds(self) -> int:
+        """The span in seconds."""
+        return self.seconds
+
+    Secondly = "secondly", 1, "sec"
+    Minutely = "minutely", 60, "min"
+    Hourly = "hourly", 3600, "hr"
+    Daily = "daily", 86_400
+    Weekly = "weekly", 604_800, "wk"
