@@ -1,0 +1,459 @@
+"""The future of a call, which in this process is also the message: one object from acceptance to result.
+
+Guarantees
+- It *is* a `concurrent.futures.Future`: the standard library's `wait`, `as_completed` and `asyncio.wrap_future` take it.
+- It is closed exactly once, whoever comes first: the runner with a result, or an outsider (cancel, time-out, stop,
+  a death) with an exception. A call that was withdrawn before it began never runs.
+- It makes no lock until somebody waits. Waiting is on a lock that closing releases; nothing polls.
+
+How that holds without a lock on the hot path. Two fields, each written by one side only:
+
+    _stage   by the runner:     0 waiting, 1 begun, 2 closing
+    _veto    by the outsiders:  None, or the exception that the call shall end with
+
+Each side writes its own field first and reads the other's after. Under the GIL at least one of the two sees the
+other; both may. A runner that sees a veto goes through `_LOCK`, where the state decides; an outsider always does.
+So: outsider saw stage 0 -> the runner will see the veto in `begin` and not run it. Outsider saw stage 2 -> it yields,
+the runner closes. (Needs the GIL's ordering; `concurry` refuses nothing on free-threaded builds, but they take the
+locked way at each step: `_FREE_THREADED`.)
+
+Called by: the pool (makes them), the loop (begins and closes them), everybody (waits).
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import sys
+import threading
+from _thread import allocate_lock
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError
+from typing import Any, Generic, TypeVar
+
+from concurry.runtime import waits
+from concurry.runtime.notifier import notifier
+
+T = TypeVar("T")
+log = logging.getLogger("concurry")
+
+# The standard library's own state strings: its `wait` and `as_completed` read them.
+PENDING = "PENDING"
+CANCELLED = "CANCELLED_AND_NOTIFIED"
+FINISHED = "FINISHED"
+
+_LOCK = allocate_lock()  # protects contested closes and the first hook of a future; held for a few lines, never nested
+_FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+Hook = Callable[["BaseFuture[Any]"], object]
+
+
+class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-arg]
+    """The result of a call that may still be on its way. Made by handles, `wrap_future` and the kinds below."""
+
+    __slots__ = (
+        "_exception",
+        "_hooks",  # None until somebody waits; then a list that closing empties
+        "_result",
+        "_stage",
+        "_state",
+        "_std",  # the condition and waiters the standard library asks for, made when it asks
+        "_uuid",
+        "_veto",
+        "args",
+        "extra",  # what a transport or lane keeps beside a call, such as how to interrupt it
+        "kwargs",
+        "name",  # the method
+        "owner",  # who can cancel it: a pool, or None
+    )
+
+    _state: str
+    _exception: BaseException | None
+    _hooks: list[Hook] | None
+
+    def __init__(self) -> None:
+        self._state = PENDING
+        self._result: T | None = None
+        self._exception = None
+        self._hooks = None
+        self._stage = 0
+        self._veto: BaseException | None = None
+        self.owner: Any = None
+        self.name = ""
+        self.extra: Any = None
+
+    # -- the runner's side -------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Claim the call. False: it was withdrawn; it is closed and must not run."""
+        self._stage = 1
+        if self._veto is None and not _FREE_THREADED:
+            return True
+        return self._begin_contested()
+
+    def _begin_contested(self) -> bool:
+        with _LOCK:
+            veto = self._veto
+        if veto is None:
+            return True
+        self._stage = 0
+        self.abandon(veto)
+        return False
+
+    def close(self, result: Any) -> bool:
+        """Close with the method's result. False: somebody else closed it before, the result is dropped."""
+        self._stage = 2
+        if self._veto is not None or _FREE_THREADED:
+            return self._close_contested(result, None)
+        self._result = result
+        self.args = self.kwargs = self.extra = None
+        self._state = FINISHED
+        if self._hooks is not None:
+            self._fire()
+        return True
+
+    def fail(self, exception: BaseException) -> bool:
+        """Close with the method's exception. False: somebody else closed it before."""
+        self._stage = 2
+        if self._veto is not None or _FREE_THREADED:
+            return self._close_contested(None, exception)
+        self._result = None
+        self._exception = exception
+        self.args = self.kwargs = self.extra = None
+        self._state = FINISHED
+        if self._hooks is not None:
+            self._fire()
+        return True
+
+    def _close_contested(self, result: Any, exception: BaseException | None) -> bool:
+        with _LOCK:
+            if self._state is not PENDING:
+                return False
+            self._set(result, exception)
+        self._fire()
+        return True
+
+    def _set(self, result: Any, exception: BaseException | None) -> None:
+        self._result = result
+        self._exception = exception
+        self.args = self.kwargs = self.extra = None
+        self._state = CANCELLED if isinstance(exception, CancelledError) and self._stage != 2 else FINISHED
+
+    # -- the outsiders' side -----------------------------------------------------------------------------------
+
+    def withdraw(self, reason: BaseException) -> bool:
+        """Close a call that has not begun. True: its body never ran and never will. False promises nothing."""
+        self._veto = reason
+        if self._stage:
+            return False
+        return self.abandon(reason)
+
+    def abandon(self, reason: BaseException) -> bool:
+        """Close a call whether or not it runs. False: it is closed, or is being closed by its runner, already."""
+        self._veto = reason
+        with _LOCK:
+            if self._state is not PENDING or self._stage == 2:
+                return False
+            self._set(None, reason)
+        self._fire()
+        return True
+
+    def reopen(self) -> bool:
+        """Make a begun call waiting again, for another incarnation. False: it was closed meanwhile."""
+        with _LOCK:
+            if self._state is not PENDING or self._veto is not None:
+                return False
+            self._stage = 0
+            return True
+
+    # -- hooks: how closing reaches those who wait ---------------------------------------------------------------
+
+    def add_hook(self, hook: Hook) -> None:
+        """Run `hook(future)` once, in the thread that closes it, or here and now where it is closed already.
+
+        For the runtime's own short functions, which never block and never raise. Each hook is a distinct object.
+        """
+        hooks = self._hooks
+        if hooks is None:
+            with _LOCK:
+                hooks = self._hooks
+                if hooks is None:
+                    hooks = self._hooks = []
+        hooks.append(hook)
+        # The closer sets the state first and empties the list after; we append first and read the state after. So
+        # either the closer finds the hook, or we find it closed; where both do, `remove` and `pop` decide.
+        if self._state is not PENDING and self.remove_hook(hook):
+            hook(self)
+
+    def remove_hook(self, hook: Hook) -> bool:
+        """Take a hook back. False: it has run or is running."""
+        hooks = self._hooks
+        if hooks is None:
+            return False
+        try:
+            hooks.remove(hook)
+        except ValueError:
+            return False
+        return True
+
+    def _fire(self) -> None:
+        hooks = self._hooks
+        while hooks:
+            try:
+                hook = hooks.pop(0)
+            except IndexError:  # its owner took the last one back between the two lines
+                return
+            hook(self)
+
+    # -- the user's side -----------------------------------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the result and return it.
+
+        Args:
+            timeout: seconds to wait at most; None waits as long as it takes.
+
+        Raises:
+            TimeoutError: not done in time; the call goes on.
+            concurrent.futures.CancelledError: it was cancelled.
+            DeadlockError: this actor waits, directly or through others, for itself.
+            Exception: whatever the method raised.
+        """
+        if self._state is FINISHED and self._exception is None:
+            return self._result  # type: ignore[return-value]
+        self._wait(timeout)
+        if self._exception is not None:
+            try:
+                raise self._exception
+            finally:
+                self = None  # type: ignore[assignment]  # the traceback must not keep the future alive
+        return self._result  # type: ignore[return-value]
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the call to end; return its exception, or None where it has a result. Raises as `result` does for
+        a time-out or a cancelled call."""
+        self._wait(timeout)
+        if self._state is CANCELLED:
+            raise CancelledError()
+        return self._exception
+
+    def done(self) -> bool:
+        """Whether it has ended: with a result, an exception or cancelled."""
+        return self._state is not PENDING
+
+    def running(self) -> bool:
+        """Whether its method has begun and not ended."""
+        return self._stage == 1 and self._state is PENDING
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._state is CANCELLED
+
+    def cancel(self) -> bool:
+        """Ask that it does not run.
+
+        Returns:
+            True: the body never ran and never will, or it is an async method, which is being cancelled; the future is
+            cancelled now. False: it is running or done.
+        """
+        if self._state is not PENDING:
+            return self._state is CANCELLED
+        return self._cancel()
+
+    def _cancel(self) -> bool:
+        return self.owner is not None and bool(self.owner.cancel(self))
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Call `fn(future)` when it is done: on the notifier thread, or here and at once where it is done already.
+        What it raises is logged. It may submit calls; a submission that would block raises `MailboxFullError`."""
+        if self._state is not PENDING:
+            _call_back(fn, self)
+        else:
+            self.add_hook(_Callback(fn))
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if self._state is PENDING:
+            yield from self._wait_in_loop().__await__()
+        return self.result()
+
+    async def _wait_in_loop(self) -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+
+        def wake(_: BaseFuture[Any]) -> None:
+            try:
+                loop.call_soon_threadsafe(_release, waiter)
+            except RuntimeError:  # the loop was closed: nobody waits any more
+                log.debug("concurry: the event loop that awaited %r is closed", self)
+
+        self.add_hook(wake)
+        try:
+            with waits.waiting((self,)):
+                await waiter
+        except asyncio.CancelledError:
+            # As in asyncio: cancelling the one who awaits cancels what is awaited, where it still can be.
+            self.remove_hook(wake)
+            self.cancel()
+            raise
+
+    def _wait(self, timeout: float | None) -> None:
+        if self._state is not PENDING:
+            return
+        done = allocate_lock()
+        done.acquire()
+
+        def wake(_: BaseFuture[Any]) -> None:
+            done.release()
+
+        self.add_hook(wake)
+        try:
+            with waits.waiting((self,)):
+                arrived = acquire_within(done, timeout)
+        finally:
+            self.remove_hook(wake)
+        if not arrived and self._state is PENDING:
+            raise TimeoutError(self._late(timeout))
+
+    def _late(self, timeout: float | None) -> str:
+        what = f"{self.name}() was" if self.name else "the future was"
+        return f"{what} not done within {timeout} s; it goes on, and may be waited for again"
+
+    # -- what the standard library asks for ------------------------------------------------------------------------
+
+    @property
+    def uuid(self) -> str:
+        """An identifier, made when first asked for."""
+        try:
+            return self._uuid
+        except AttributeError:
+            import uuid
+
+            with _LOCK:
+                if not hasattr(self, "_uuid"):
+                    self._uuid = str(uuid.uuid4())
+            return self._uuid
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        return self._standard()[0]
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        return self._standard()[1]
+
+    def _standard(self) -> tuple[threading.Condition, list[Any]]:
+        try:
+            return self._std
+        except AttributeError:
+            pass  # made below, once
+        made = (threading.Condition(), [])
+        with _LOCK:
+            if hasattr(self, "_std"):
+                return self._std
+            self._std: tuple[threading.Condition, list[Any]] = made
+        # A hook before anybody reads the state under the condition: either they see it closed, or the hook sees them.
+        self.add_hook(_Notify(made))
+        return made
+
+    def set_result(self, result: Any) -> None:
+        """Not for users: raises NotImplementedError."""
+        raise NotImplementedError(f"{type(self).__name__} is immutable: its result is set by the call it stands for")
+
+    def set_exception(self, exception: Any) -> None:
+        """Not for users: raises NotImplementedError."""
+        raise NotImplementedError(f"{type(self).__name__} is immutable: its exception is set by the call it stands for")
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Not for users: raises NotImplementedError."""
+        raise NotImplementedError(f"{type(self).__name__} manages state internally")
+
+    def __repr__(self) -> str:
+        state = {FINISHED: "finished", CANCELLED: "cancelled"}.get(self._state)
+        state = state or ("running" if self.running() else "pending")
+        what = f" of {self.name}()" if self.name else ""
+        if self._state is FINISHED:
+            exception = self._exception
+            state += f" raised {type(exception).__name__}" if exception else f" returned {type(self._result).__name__}"
+        return f"<{type(self).__name__}{what} {state}>"
+
+
+class SyncFuture(BaseFuture[T]):
+    """A future that is done when it is made.
+
+    Args:
+        result_value: what `result()` returns.
+        exception_value: what `result()` raises instead.
+
+    Raises:
+        TypeError: `exception_value` is not an exception.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, result_value: T | None = None, exception_value: BaseException | None = None) -> None:
+        if exception_value is not None and not isinstance(exception_value, BaseException):
+            raise TypeError(f"exception_value must be an Exception or None, not {type(exception_value).__name__}")
+        self._result = result_value
+        self._exception = exception_value
+        self._hooks = None
+        self._stage = 2
+        self._veto = None
+        self.owner = None
+        self.name = ""
+        self._state = FINISHED
+
+
+def acquire_within(lock: Any, timeout: float | None) -> bool:
+    """Wait for a raw lock, `timeout` seconds at most; any number that a user may give is good."""
+    if timeout is None:
+        return bool(lock.acquire())
+    if timeout <= 0:
+        return bool(lock.acquire(False))
+    return bool(lock.acquire(True, min(timeout, threading.TIMEOUT_MAX)))
+
+
+class _Callback:
+    """A user's done-callback, to be run on the notifier."""
+
+    __slots__ = ("fn",)
+
+    def __init__(self, fn: Callable[[Any], object]) -> None:
+        self.fn = fn
+
+    def __call__(self, future: BaseFuture[Any]) -> None:
+        notifier.post(_call_back, self.fn, future)
+
+
+def _call_back(fn: Callable[[Any], object], future: BaseFuture[Any]) -> None:
+    try:
+        fn(future)
+    except Exception:
+        log.exception("concurry: a callback of %r raised; the result is not touched by it", future)
+
+
+class _Notify:
+    """Tells the standard library's `wait` and `as_completed`."""
+
+    __slots__ = ("std",)
+
+    def __init__(self, std: tuple[threading.Condition, list[Any]]) -> None:
+        self.std = std
+
+    def __call__(self, future: BaseFuture[Any]) -> None:
+        condition, waiters = self.std
+        with condition:
+            for waiter in waiters:
+                if future._state is CANCELLED:
+                    waiter.add_cancelled(future)
+                elif future._exception is not None:
+                    waiter.add_exception(future)
+                else:
+                    waiter.add_result(future)
+            condition.notify_all()
+
+
+def _release(waiter: Any) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

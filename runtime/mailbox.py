@@ -1,0 +1,262 @@
+"""The mailbox: accepted calls that no actor holds yet, and the actors that have nothing to do.
+
+Guarantees
+- First in, first out. A call that is put is taken by exactly one actor, or handed back by `close`.
+- While a call waits, no actor with credit is idle, and the other way round: `put` appends and *then* looks whether
+  anybody is ready; a taker enters the ready and *then* looks whether anything waits. Whoever comes second sees the
+  first; where both do, the lock decides.
+- `close` wakes every taker and every blocked caller. What is put afterwards is refused, with the reason.
+- With a capacity, no more calls than that are accepted and unheld (those that wait for a future argument count).
+Assumes: a taker's `give` never blocks; takers and callers come from any thread.
+Called by: the pool (put, close), actors (take, or the source that `source` makes), the supervisor (put_back).
+
+The hot path is two lines: `waiting.append(call)`, `if ready: match(call)`. A busy actor takes by `popleft` alone.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from concurry.runtime.balancing import Choose, round_robin
+from concurry.runtime.notifier import notifier
+from concurry.transports.errors import MailboxFullError
+
+
+class Taker(Protocol):
+    """Who takes calls: one actor, or one lane of it."""
+
+    active: int
+    total: int
+    give: Callable[[Any], bool]
+
+
+CLOSED: Final[Any] = object()  # what `take` returns when no more will come
+
+
+class Mailbox:
+    """See the module's docstring."""
+
+    def __init__(self, choose: Choose = round_robin, bound: Bound | None = None) -> None:
+        self.waiting: deque[Any] = deque()
+        # Invariant: empty while no taker is idle and the mailbox is open. Once closed it is never empty, so that the
+        # hot path's one look at it leads every later caller to `match`, which refuses.
+        self.ready: list[Any] = []
+        self.bound = bound
+        self.refusal: Callable[[], BaseException] | None = None  # why it is closed
+        self._draining = False
+        self._choose = choose
+        self._lock = allocate_lock()  # protects `ready`, `refusal` and matching; then the bound's lock is taken
+
+    def put(self, call: Any) -> None:
+        """Accept a call. Raises the refusal where the mailbox is closed."""
+        self.waiting.append(call)
+        if self.ready:
+            self.match(call)
+
+    def match(self, call: Any = None) -> None:
+        """Bring waiting calls and ready takers together. `call`: the one just appended, refused where closed."""
+        with self._lock:
+            refusal = self.refusal
+            if refusal is None:
+                ready, waiting = self.ready, self.waiting
+                while ready and waiting:
+                    try:
+                        next_call = waiting.popleft()
+                    except IndexError:  # a busy actor was faster
+                        break
+                    self._hand_over(self._choose(ready), next_call)
+                return
+        if call is not None:
+            self._refuse(call, refusal())
+
+    def _hand_over(self, index: int, call: Any) -> None:
+        taker = self.ready[index]
+        del self.ready[index]
+        if taker.give(call):
+            self.ready.append(taker)
+        if self.bound is not None:
+            self.bound.free()
+
+    def _refuse(self, call: Any, reason: BaseException) -> None:
+        # Invariant: `close` has emptied `waiting` after it set the refusal. So a call that is here came too late, or
+        # `close` has it and ends it; `withdraw` tells which.
+        self.discard(call)
+        if call.withdraw(reason):
+            raise reason
+
+    def take(self, taker: Taker) -> Any:
+        """The next call; or None, and the taker is given one when there is one; or `CLOSED`."""
+        try:
+            call = self.waiting.popleft()
+        except IndexError:
+            call = self._take_or_enter(taker)
+            if call is None or call is CLOSED:
+                return call
+        if self.bound is not None:
+            self.bound.free()
+        return call
+
+    def _take_or_enter(self, taker: Taker) -> Any:
+        with self._lock:
+            while True:
+                try:
+                    return self.waiting.popleft()
+                except IndexError:
+                    pass  # still empty, now under the lock
+                if self.refusal is not None or self._draining:
+                    return CLOSED
+                self.ready.append(taker)
+                if not self.waiting:
+                    return None
+                self.ready.pop()
+
+    def source(self, taker: Taker, receive: Callable[[], Any]) -> Callable[[], Any]:
+        """A function for an actor's loop: waits for the next call and returns it, or None when no more will come."""
+        popleft, bound, take = self.waiting.popleft, self.bound, self.take
+
+        def next_call() -> Any:
+            try:
+                call = popleft()
+            except IndexError:
+                call = take(taker)
+                if call is None:
+                    return receive()
+                return None if call is CLOSED else call
+            if bound is not None:
+                bound.free()
+            return call
+
+        return next_call
+
+    def enter(self, takers: list[Any]) -> None:
+        """Let these be ready, in this order (the first start of a pool)."""
+        with self._lock:
+            if self.refusal is None and not self._draining:
+                self.ready.extend(takers)
+                return
+        for taker in takers:
+            taker.give(None)
+
+    def leave(self, taker: Any) -> None:
+        """Take a dead actor off the ready."""
+        with self._lock:
+            if taker in self.ready:
+                self.ready.remove(taker)
+
+    def put_back(self, calls: list[Any]) -> bool:
+        """Calls that an actor held and never began stand first again, in their order. False: closed."""
+        with self._lock:
+            if self.refusal is not None:
+                return False
+            self.waiting.extendleft(reversed(calls))
+        self.match()
+        return True
+
+    def discard(self, call: Any) -> bool:
+        """Forget a call that will not run. True: it was here."""
+        try:
+            self.waiting.remove(call)
+        except ValueError:
+            return False
+        return True
+
+    def withdrawn(self, call: Any) -> None:
+        """A waiting call was cancelled. With a bound its place is free at once; without one the husk, which holds no
+        arguments any more, goes when its turn comes (taking it out of the middle would cost a walk)."""
+        if self.bound is not None and self.discard(call):
+            self.bound.free()
+
+    def close(self, refusal: Callable[[], BaseException]) -> list[Any]:
+        """Take nothing more; end the ready; return what waited. Again: keeps the first reason, returns []."""
+        with self._lock:
+            if self.refusal is not None:
+                return []
+            self.refusal = refusal
+            self._end_ready()
+            left = list(self.waiting)
+            self.waiting.clear()
+        if self.bound is not None:
+            self.bound.close(refusal)
+        return left
+
+    def drain(self) -> None:
+        """Let what waits be taken, and each taker end when nothing does."""
+        with self._lock:
+            if self.refusal is None and not self._draining:
+                self._draining = True
+                self._end_ready()
+
+    def _end_ready(self) -> None:
+        for taker in self.ready:
+            taker.give(None)
+        self.ready[:] = [None] if self.refusal is not None else []
+
+    def after_fork_in_child(self, refusal: Callable[[], BaseException]) -> None:
+        """The actors did not survive the fork, and the lock may have been held: refuse from now on."""
+        self._lock = allocate_lock()
+        self.refusal = refusal
+        self.ready[:] = [None]
+
+
+class Bound:
+    """How many calls may be accepted and unheld at once. Callers that must wait are admitted in their order."""
+
+    def __init__(self, capacity: int, *, block: bool, who: str) -> None:
+        self.capacity = capacity
+        self._block = block
+        self._who = who
+        self._used = 0
+        self._blocked: deque[Any] = deque()  # a raw lock a waiting caller
+        self._refusal: Callable[[], BaseException] | None = None
+        self._lock = allocate_lock()  # protects the fields above; the innermost lock
+
+    def admit(self) -> None:
+        """Take one place, waiting for it where `on_full="block"`. Raises MailboxFullError, or the refusal."""
+        with self._lock:
+            if self._refusal is not None:
+                raise self._refusal()
+            if self._used < self.capacity:
+                self._used += 1
+                return
+            if not self._block or notifier.is_here():
+                raise MailboxFullError(self._full())
+            place = allocate_lock()
+            place.acquire()
+            self._blocked.append(place)
+        try:
+            place.acquire()
+        except BaseException:  # KeyboardInterrupt while waiting: give the place, or the turn, back
+            with self._lock:
+                waiting = place in self._blocked
+                if waiting:
+                    self._blocked.remove(place)
+            if not waiting:
+                self.free()
+            raise
+        if self._refusal is not None:
+            raise self._refusal()
+
+    def free(self) -> None:
+        """Give one place back; it goes to the caller that has waited longest."""
+        with self._lock:
+            if self._blocked:
+                self._blocked.popleft().release()
+            else:
+                self._used -= 1
+
+    def close(self, refusal: Callable[[], BaseException]) -> None:
+        """Wake every caller that waits, with the refusal."""
+        with self._lock:
+            self._refusal = refusal
+            while self._blocked:
+                self._blocked.popleft().release()
+
+    def _full(self) -> str:
+        why = "the notifier thread must never block" if self._block else 'on_full="raise"'
+        return (
+            f"the mailbox of {self._who} is full: {self.capacity} calls wait (mailbox_size={self.capacity}; {why}). "
+            f"Submit fewer at once, wait for results in between, or raise mailbox_size."
+        )

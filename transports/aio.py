@@ -1,0 +1,95 @@
+"""An event loop in a thread of its own: calls are handed to the loop, many with one wake-up.
+
+Guarantees: see `base`. `loop.stop()` called by a method does not end the actor. When the actor ends, its loop's
+leftover tasks are cancelled, its async generators and default executor are shut down, and the loop is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from concurry.transports.base import Channel, Gone, Job, Transport
+
+
+class LoopChannel(Channel):
+    """A thread whose event loop runs `job.serve_async`, which sets `deliver`: what to do with the calls given."""
+
+    deliver: Callable[[Any], None]
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._given: deque[Any] = deque()
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, name=job.name, daemon=True)
+        try:
+            self.thread.start()
+        except BaseException:
+            self.loop.close()
+            raise
+
+    def give(self, call: Any) -> bool:
+        self._given.append(call)
+        self.loop.call_soon_threadsafe(self._drain)
+        return False
+
+    def _drain(self) -> None:
+        while self._given:
+            self.deliver(self._given.popleft())
+
+    def _run(self) -> None:
+        cause: BaseException | None = None
+        try:
+            asyncio.set_event_loop(self.loop)
+            served = self.loop.create_task(self._serve())
+            while not served.done():
+                # run_forever, not run_until_complete: a method that calls loop.stop() ends this line only
+                self.loop.run_forever()
+            served.result()
+        except BaseException as error:  # the loop's outermost edge: whatever comes here is this actor's death
+            cause = error
+        try:
+            _tidy(self.loop)
+        except Exception as error:
+            cause = cause or error
+        self._job.gone(self, Gone(cause))
+
+    async def _serve(self) -> None:
+        try:
+            await self._job.serve_async(self)
+        finally:
+            self.loop.stop()
+
+    def kill(self) -> None:
+        """A thread cannot be ended from outside; its tasks are cancelled by the runtime."""
+
+    def join(self, timeout: float | None) -> bool:
+        if self.thread is threading.current_thread():
+            return False
+        self.thread.join(None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        return not self.thread.is_alive()
+
+
+class AioTransport(Transport):
+    """`mode="asyncio"`, and whatever else runs several calls at once in one actor."""
+
+    def open(self, job: Job) -> Channel:
+        return LoopChannel(job)
+
+
+def _tidy(loop: asyncio.AbstractEventLoop) -> None:
+    """Leave nothing of a loop behind, as `asyncio.run` does."""
+    try:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

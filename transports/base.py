@@ -1,0 +1,113 @@
+"""What every wire offers to the runtime, and what it asks of it.
+
+    runtime                               transport
+    Job.serve / serve_async / actor  <--  Transport.open(job) -> Channel
+    mailbox matches a call           -->  Channel.give(call)
+    supervisor hears                 <--  Job.gone(channel, Gone(...)), exactly once per channel
+
+Guarantees each transport must keep (tests/transports holds the conformance kit):
+- `open` returns at once; what the actor does runs elsewhere (except `direct` transports, see there).
+- `give` never blocks, may be called from any thread, and keeps the order of its calls.
+- `gone` comes exactly once, after the actor's context has ended or been lost, whatever the reason, and never polls.
+- `join` waits for that end; it is True also for one that ended before.
+Assumes: the runtime gives a call only to a channel that has credit, and None once, when no more will come.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Why an actor's context has ended. `cause` None and no exit code: it ended as it was asked to."""
+
+    cause: BaseException | None = None
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+
+    @property
+    def clean(self) -> bool:
+        return self.cause is None and not self.exit_code and self.signal is None
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"signal {self.signal}"
+        if self.exit_code is not None:
+            return f"exit code {self.exit_code}"
+        return f"{type(self.cause).__name__}: {self.cause}" if self.cause is not None else "its own end"
+
+
+class Job(Protocol):
+    """What the runtime hands to a transport: what to run, under which name, and whom to tell."""
+
+    name: str
+
+    def serve(self, channel: Any) -> None:
+        """Be the actor, in this thread, until `channel.receive()` says that no more will come."""
+
+    def serve_async(self, channel: Any) -> Awaitable[None]:
+        """The same on this thread's event loop, many calls at once."""
+
+    def serve_direct(self, channel: Any) -> None:
+        """Make the actor in this thread; calls are run by `channel.give`."""
+
+    def gone(self, channel: Channel, reason: Gone) -> None:
+        """The channel's context has ended."""
+
+
+class Channel(ABC):
+    """One actor's open connection."""
+
+    @abstractmethod
+    def give(self, call: Any) -> bool:
+        """Hand over a call (None: no more will come). Returns whether there is credit for another."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the context by force, where the mode has any; `gone` follows."""
+
+    @abstractmethod
+    def join(self, timeout: float | None) -> bool:
+        """Wait `timeout` seconds at most for the context to end. Returns whether it has."""
+
+
+class Transport(ABC):
+    """One way to run actors. `direct`: calls run in the caller's thread, there is no mailbox between."""
+
+    direct: bool = False
+
+    @abstractmethod
+    def open(self, job: Job) -> Channel:
+        """Start one actor's context."""
+
+
+class Handover:
+    """One place for one call, between a giver and a thread that waits for it.
+
+    `give` may be called again only after `receive` has returned: the mailbox sees to that, since a taker that was
+    given a call is no longer among the ready.
+    """
+
+    __slots__ = ("_call", "_lock")
+
+    def __init__(self) -> None:
+        self._call: Any = None
+        self._lock = allocate_lock()  # held while the place is empty: releasing it is the wake-up
+        self._lock.acquire()
+
+    def give(self, call: Any) -> bool:
+        self._call = call
+        self._lock.release()
+        return False
+
+    def receive(self) -> Any:
+        """Wait for what is given, and take it."""
+        self._lock.acquire()
+        call, self._call = self._call, None
+        return call

@@ -1,0 +1,36 @@
+"""Which wire a mode uses. The one place that asks for the mode; each is imported when it is first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurry.transports.base import Transport
+
+_WIRES = {
+    "sync": ("concurry.transports.inline", "InlineTransport"),
+    "thread": ("concurry.transports.thread", "ThreadTransport"),
+    "asyncio": ("concurry.transports.aio", "AioTransport"),
+}
+_PLANNED = ("process", "ray")
+
+
+def find(mode: str, *, concurrent: bool) -> Transport:
+    """The transport of a mode.
+
+    Args:
+        mode: its name, in lower case.
+        concurrent: whether one actor runs several calls at once; threads then have an event loop beside them.
+
+    Raises:
+        NotImplementedError: this version has no such transport yet.
+    """
+    if mode in _PLANNED:
+        raise NotImplementedError(
+            f"mode={mode!r} is not in this version of concurry. Use mode='thread' or 'asyncio' for calls that wait "
+            f"(network, disk), or concurrent.futures.ProcessPoolExecutor for calls that compute."
+        )
+    module, name = _WIRES["asyncio" if concurrent and mode == "thread" else mode]
+    transport: Transport = getattr(import_module(module), name)()
+    return transport

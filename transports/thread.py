@@ -1,0 +1,51 @@
+"""Threads: one thread an actor, which takes its calls from the mailbox itself; nothing is encoded.
+
+Guarantees: see `base`. The thread is a daemon, so that a call that never returns cannot keep the interpreter.
+Assumes: nothing can end a thread from outside; `kill` says so by doing nothing, and `join` tells.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from concurry.transports.base import Channel, Gone, Handover, Job, Transport
+
+
+class ThreadChannel(Channel):
+    """A thread that runs `job.serve`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._handover = Handover()
+        self.give = self._handover.give  # type: ignore[method-assign]  # a step less on the way of each call
+        self.receive = self._handover.receive
+        self.thread = threading.Thread(target=self._run, name=job.name, daemon=True)
+        self.thread.start()
+
+    def give(self, call: Any) -> bool:
+        raise AssertionError("bound in __init__")
+
+    def _run(self) -> None:
+        cause: BaseException | None = None
+        try:
+            self._job.serve(self)
+        except BaseException as error:  # the loop's outermost edge: whatever comes here is this actor's death
+            cause = error
+        self._job.gone(self, Gone(cause))
+
+    def kill(self) -> None:
+        """A thread cannot be ended from outside."""
+
+    def join(self, timeout: float | None) -> bool:
+        if self.thread is threading.current_thread():
+            return False
+        self.thread.join(None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        return not self.thread.is_alive()
+
+
+class ThreadTransport(Transport):
+    """`mode="thread"`."""
+
+    def open(self, job: Job) -> Channel:
+        return ThreadChannel(job)
