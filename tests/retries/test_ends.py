@@ -131,7 +131,7 @@ class Mute(Exception):
 
 
 class OddNotes(Exception):
-    __notes__ = None
+    __notes__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
 class Shy:

@@ -104,7 +104,12 @@ def test_which_exceptions_are_tried_again(
 
 def test_the_types_are_asked_before_the_predicates(runner: Any, make_policy: Make, script: Any) -> None:
     asked: list[BaseException] = []
-    policy = make_policy(retry_on=[lambda e: bool(asked.append(e)) or True, ValueError])
+
+    def ask(exception: BaseException) -> bool:
+        asked.append(exception)
+        return True
+
+    policy = make_policy(retry_on=[ask, ValueError])
     runner.run(policy, script(ValueError, "answer"))
     assert asked == []
     runner.run(policy, script(KeyError, "answer"))
@@ -207,7 +212,12 @@ def test_a_validator_that_raises_refuses_with_its_reason(runner: Any, make_polic
 
 def test_the_first_validator_that_refuses_is_the_reason(runner: Any, make_policy: Make, script: Any) -> None:
     asked: list[str] = []
-    policy = make_policy(0, retry_until=[lambda r: r is not None, lambda r: asked.append(r) or len(r) > 2])
+
+    def long_enough(result: str) -> bool:
+        asked.append(result)
+        return len(result) > 2
+
+    policy = make_policy(0, retry_until=[lambda r: r is not None, long_enough])
     with pytest.raises(RetryValidationError) as caught:
         runner.run(policy, script(None))
     assert len(caught.value.validation_errors) == 1  # one for each of all_results
