@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from concurry.options import TABLE
 from concurry.runtime.enums import RetryAlgorithm
@@ -119,7 +119,7 @@ def compile_policies(options: Any, method_names: Iterable[str], class_name: str)
     names: set[str] = set()
     for option in (*FIELDS, "retry_config"):
         value = values.get(option)
-        if isinstance(value, Mapping):
+        if _is_dict(value):
             _check_keys(option, value, methods, class_name)
             names.update(value)
     names.discard("*")
@@ -146,19 +146,23 @@ def compile_policies(options: Any, method_names: Iterable[str], class_name: str)
 
 def _values_of(options: Any) -> tuple[Mapping[str, Any], Mapping[str, int]]:
     """The values, and on which layer each was said (0 is the strongest; those that nobody said are not in it)."""
-    if isinstance(options, Mapping):
+    if _is_dict(options):
         values = {name: value for name, value in options.items() if value is not None}
         return values, dict.fromkeys(values, 0)
     return options.values, options.given
 
 
+def _is_dict(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
 def _for_method(value: Any, method: str) -> Any:
-    return value.get(method, value["*"]) if isinstance(value, Mapping) else value
+    return value.get(method, value["*"]) if _is_dict(value) else value
 
 
 def _label(option: str, values: Mapping[str, Any], method: str) -> str:
     value = values.get(option)
-    if isinstance(value, Mapping):
+    if _is_dict(value):
         return f"{option}[{method if method in value else '*'!r}]"
     return option
 
@@ -184,7 +188,7 @@ def _check_keys(option: str, by_method: Mapping[Any, Any], methods: Collection[s
 def _checked(name: str, value: Any, who: str, label: str = "") -> Any:
     """`value` as a policy and a `RetryConfig` keep it."""
     label = label or name
-    if isinstance(value, Mapping):
+    if _is_dict(value):
         raise ValueError(f"{who}: {label} cannot be a dict; those by method name belong in .options(...)")
     if name == "retry_on":
         return _rules(value, who, label)
@@ -230,9 +234,8 @@ def _validators(value: Any, who: str, label: str) -> list[Callable[..., Any]] | 
 
 
 def _listed(value: Any) -> list[Any]:
-    if callable(value) or isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        return [value]
-    return list(value)
+    one = callable(value) or isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
+    return [value] if one else list(value)
 
 
 def _policy(fields: Mapping[str, Any], who: str) -> Policy | None:

@@ -48,7 +48,7 @@ _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 Hook = Callable[["BaseFuture[Any]"], object]
 
 
-class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-arg]
+class BaseFuture(concurrent.futures.Future[T], Generic[T]):
     """The result of a call that may still be on its way. Made by handles, `wrap_future` and the kinds below."""
 
     __slots__ = (
@@ -56,8 +56,8 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
         "_hooks",  # None until somebody waits; then a list that closing empties
         "_result",
         "_stage",
-        "_state",
-        "_std",  # the condition and waiters the standard library asks for, made when it asks
+        "_status",
+        "_std",  # what the standard library asks for, made when it asks
         "_uuid",
         "_veto",
         "args",
@@ -67,12 +67,12 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
         "owner",  # who can cancel it: a pool, or None
     )
 
-    _state: str
+    _status: str
     _exception: BaseException | None
     _hooks: list[Hook] | None
 
     def __init__(self) -> None:
-        self._state = PENDING
+        self._status = PENDING
         self._result: T | None = None
         self._exception = None
         self._hooks = None
@@ -107,7 +107,7 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
             return self._close_contested(result, None)
         self._result = result
         self.args = self.kwargs = self.extra = None
-        self._state = FINISHED
+        self._status = FINISHED
         if self._hooks is not None:
             self._fire()
         return True
@@ -120,14 +120,14 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
         self._result = None
         self._exception = exception
         self.args = self.kwargs = self.extra = None
-        self._state = FINISHED
+        self._status = FINISHED
         if self._hooks is not None:
             self._fire()
         return True
 
     def _close_contested(self, result: Any, exception: BaseException | None) -> bool:
         with _LOCK:
-            if self._state is not PENDING:
+            if self._status is not PENDING:
                 return False
             self._set(result, exception)
         self._fire()
@@ -137,7 +137,7 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
         self._result = result
         self._exception = exception
         self.args = self.kwargs = self.extra = None
-        self._state = CANCELLED if isinstance(exception, CancelledError) and self._stage != 2 else FINISHED
+        self._status = CANCELLED if isinstance(exception, CancelledError) and self._stage != 2 else FINISHED
 
     # -- the outsiders' side -----------------------------------------------------------------------------------
 
@@ -152,19 +152,24 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
         """Close a call whether or not it runs. False: it is closed, or is being closed by its runner, already."""
         self._veto = reason
         with _LOCK:
-            if self._state is not PENDING or self._stage == 2:
+            if self._status is not PENDING or self._stage == 2:
                 return False
             self._set(None, reason)
         self._fire()
         return True
 
     def reopen(self) -> bool:
-        """Make a begun call waiting again, for another incarnation. False: it was closed meanwhile."""
+        """Make a begun call waiting again, for another incarnation. False: it is closed, maybe just now, by somebody
+        who asked while it ran that it should not."""
         with _LOCK:
-            if self._state is not PENDING or self._veto is not None:
+            if self._status is not PENDING:
                 return False
             self._stage = 0
+            veto = self._veto
+        if veto is None:
             return True
+        self.abandon(veto)
+        return False
 
     # -- hooks: how closing reaches those who wait ---------------------------------------------------------------
 
@@ -182,7 +187,7 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
         hooks.append(hook)
         # The closer sets the state first and empties the list after; we append first and read the state after. So
         # either the closer finds the hook, or we find it closed; where both do, `remove` and `pop` decide.
-        if self._state is not PENDING and self.remove_hook(hook):
+        if self._status is not PENDING and self.remove_hook(hook):
             hook(self)
 
     def remove_hook(self, hook: Hook) -> bool:
@@ -219,7 +224,7 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
             DeadlockError: this actor waits, directly or through others, for itself.
             Exception: whatever the method raised.
         """
-        if self._state is FINISHED and self._exception is None:
+        if self._status is FINISHED and self._exception is None:
             return self._result  # type: ignore[return-value]
         self._wait(timeout)
         if self._exception is not None:
@@ -233,21 +238,21 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
         """Wait for the call to end; return its exception, or None where it has a result. Raises as `result` does for
         a time-out or a cancelled call."""
         self._wait(timeout)
-        if self._state is CANCELLED:
+        if self._status is CANCELLED:
             raise CancelledError()
         return self._exception
 
     def done(self) -> bool:
         """Whether it has ended: with a result, an exception or cancelled."""
-        return self._state is not PENDING
+        return self._status is not PENDING
 
     def running(self) -> bool:
         """Whether its method has begun and not ended."""
-        return self._stage == 1 and self._state is PENDING
+        return self._stage == 1 and self._status is PENDING
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
-        return self._state is CANCELLED
+        return self._status is CANCELLED
 
     def cancel(self) -> bool:
         """Ask that it does not run.
@@ -256,8 +261,8 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
             True: the body never ran and never will, or it is an async method, which is being cancelled; the future is
             cancelled now. False: it is running or done.
         """
-        if self._state is not PENDING:
-            return self._state is CANCELLED
+        if self._status is not PENDING:
+            return self._status is CANCELLED
         return self._cancel()
 
     def _cancel(self) -> bool:
@@ -266,13 +271,13 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call `fn(future)` when it is done: on the notifier thread, or here and at once where it is done already.
         What it raises is logged. It may submit calls; a submission that would block raises `MailboxFullError`."""
-        if self._state is not PENDING:
+        if self._status is not PENDING:
             _call_back(fn, self)
         else:
             self.add_hook(_Callback(fn))
 
     def __await__(self) -> Generator[Any, None, T]:
-        if self._state is PENDING:
+        if self._status is PENDING:
             yield from self._wait_in_loop().__await__()
         return self.result()
 
@@ -294,12 +299,13 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
                 await waiter
         except asyncio.CancelledError:
             # As in asyncio: cancelling the one who awaits cancels what is awaited, where it still can be.
-            self.remove_hook(wake)
             self.cancel()
             raise
+        finally:
+            self.remove_hook(wake)
 
     def _wait(self, timeout: float | None) -> None:
-        if self._state is not PENDING:
+        if self._status is not PENDING:
             return
         done = allocate_lock()
         done.acquire()
@@ -313,7 +319,7 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
                 arrived = acquire_within(done, timeout)
         finally:
             self.remove_hook(wake)
-        if not arrived and self._state is PENDING:
+        if not arrived and self._status is PENDING:
             raise TimeoutError(self._late(timeout))
 
     def _late(self, timeout: float | None) -> str:
@@ -336,25 +342,34 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
             return self._uuid
 
     @property
+    def _state(self) -> str:  # type: ignore[override]
+        """The state as the standard library sees it; `_status` is the state."""
+        try:
+            return self._std.state
+        except AttributeError:
+            return self._status
+
+    @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        return self._standard()[0]
+        std = self._standard()
+        if std.state is PENDING and self._status is not PENDING:
+            std(self)  # who knows that it is done, and asks the standard library, shall hear the same
+        return std.condition
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
-        return self._standard()[1]
+        return self._standard().waiters
 
-    def _standard(self) -> tuple[threading.Condition, list[Any]]:
+    def _standard(self) -> _Standard:
         try:
             return self._std
         except AttributeError:
-            pass  # made below, once
-        made = (threading.Condition(), [])
+            made = _Standard()  # once, below
         with _LOCK:
             if hasattr(self, "_std"):
                 return self._std
-            self._std: tuple[threading.Condition, list[Any]] = made
-        # A hook before anybody reads the state under the condition: either they see it closed, or the hook sees them.
-        self.add_hook(_Notify(made))
+            self._std: _Standard = made
+        self.add_hook(made)
         return made
 
     def set_result(self, result: Any) -> None:
@@ -370,10 +385,10 @@ class BaseFuture(concurrent.futures.Future, Generic[T]):  # type: ignore[type-ar
         raise NotImplementedError(f"{type(self).__name__} manages state internally")
 
     def __repr__(self) -> str:
-        state = {FINISHED: "finished", CANCELLED: "cancelled"}.get(self._state)
+        state = {FINISHED: "finished", CANCELLED: "cancelled"}.get(self._status)
         state = state or ("running" if self.running() else "pending")
         what = f" of {self.name}()" if self.name else ""
-        if self._state is FINISHED:
+        if self._status is FINISHED:
             exception = self._exception
             state += f" raised {type(exception).__name__}" if exception else f" returned {type(self._result).__name__}"
         return f"<{type(self).__name__}{what} {state}>"
@@ -402,7 +417,7 @@ class SyncFuture(BaseFuture[T]):
         self._veto = None
         self.owner = None
         self.name = ""
-        self._state = FINISHED
+        self._status = FINISHED
 
 
 def acquire_within(lock: Any, timeout: float | None) -> bool:
@@ -433,25 +448,34 @@ def _call_back(fn: Callable[[Any], object], future: BaseFuture[Any]) -> None:
         log.exception("concurry: a callback of %r raised; the result is not touched by it", future)
 
 
-class _Notify:
-    """Tells the standard library's `wait` and `as_completed`."""
+class _Standard:
+    """What the standard library's `wait` and `as_completed` know of a future, and the hook that tells them.
 
-    __slots__ = ("std",)
+    They hold the condition, read the state, several times, and leave a waiter behind. So the state they see changes
+    under that condition only, together with telling the waiters: were it to change between two of their reads, they
+    would count one too few, and return early or never.
+    """
 
-    def __init__(self, std: tuple[threading.Condition, list[Any]]) -> None:
-        self.std = std
+    __slots__ = ("condition", "state", "waiters")
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()  # protects the two below; nothing of ours is taken under it
+        self.state = PENDING
+        self.waiters: list[Any] = []
 
     def __call__(self, future: BaseFuture[Any]) -> None:
-        condition, waiters = self.std
-        with condition:
-            for waiter in waiters:
-                if future._state is CANCELLED:
+        with self.condition:
+            if self.state is not PENDING:
+                return
+            self.state = future._status
+            for waiter in self.waiters:
+                if future._status is CANCELLED:
                     waiter.add_cancelled(future)
                 elif future._exception is not None:
                     waiter.add_exception(future)
                 else:
                     waiter.add_result(future)
-            condition.notify_all()
+            self.condition.notify_all()
 
 
 def _release(waiter: Any) -> None:

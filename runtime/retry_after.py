@@ -47,11 +47,13 @@ def _seconds(value: Any, wall: Callable[[], float]) -> float:
     from datetime import timedelta
     from numbers import Real
 
+    if isinstance(value, bool):
+        return 0.0
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, (str, bytes)):
         seconds = _of_text(_text(value).strip(), wall)
-    elif isinstance(value, Real) and not isinstance(value, bool):
+    elif isinstance(value, Real):
         try:
             seconds = float(value)
         except OverflowError:

@@ -185,7 +185,9 @@ def test_by_method_with_a_star_for_the_rest() -> None:
     made = compiled(options)
     assert made.named == set(METHODS)
     llm, embed, fetch = (made.policies[it] for it in METHODS)
-    assert llm is not None and embed is not None and fetch is not None
+    assert llm is not None
+    assert embed is not None
+    assert fetch is not None
     assert [it.num_retries for it in (llm, embed, fetch)] == [5, 1, 1]
     assert [it.types for it in (llm, embed, fetch)] == [(ValueError,), (OSError,), (ValueError,)]
     assert [len(it.predicates) for it in (llm, embed, fetch)] == [0, 1, 0]

@@ -20,7 +20,7 @@ Make = Callable[..., Policy]
 
 def test_the_last_exception_with_the_earlier_ones_noted(runner: Any, make_policy: Make, script: Any) -> None:
     last = ValueError("the last one")
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="the last one") as caught:
         runner.run(make_policy(3), script(KeyError("a"), OSError("b\nc"), OSError("b\nc"), last))
     assert caught.value is last
     assert last.__notes__ == [
@@ -53,7 +53,7 @@ def test_notes_of_many_attempts_stay_short(runner: Any, make_policy: Make) -> No
     def fail() -> None:
         raise ValueError(f"{next(counter)} " + "x" * 10_000)
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=r"^501 x") as caught:
         runner.run(make_policy(500, retry_wait=0), fail)
     (note,) = caught.value.__notes__
     assert len(note) < 2_500
@@ -70,7 +70,7 @@ def test_the_same_exception_raised_again_and_again(runner: Any, make_policy: Mak
     only = ValueError("the only one")
     only.add_note("the user's own")
     for _ in range(3):  # it may also be raised by many calls
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="the only one"):
             runner.run(make_policy(4), script(only))
         assert only.__notes__ == [
             "the user's own",
@@ -83,7 +83,7 @@ def test_the_same_exception_raised_again_and_again(runner: Any, make_policy: Mak
 def test_its_traceback_does_not_grow(runner: Any, make_policy: Make, script: Any) -> None:
     def length(retries: int) -> int:
         only = ValueError("the only one")
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="the only one"):
             runner.run(make_policy(retries, retry_until=bool), script(only))
         return sum(1 for _ in traceback.walk_tb(only.__traceback__))
 
@@ -97,7 +97,7 @@ def test_a_traceback_shows_the_method(runner: Any, make_policy: Make) -> None:
     def method() -> None:
         inner()
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="x") as caught:
         runner.run(make_policy(2), method)
     names = [frame.f_code.co_name for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
     assert names[-2:] == ["method", "inner"]
@@ -105,7 +105,7 @@ def test_a_traceback_shows_the_method(runner: Any, make_policy: Make) -> None:
 
 
 def test_earlier_exceptions_are_no_context_of_later_ones(runner: Any, make_policy: Make, script: Any) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="try 3") as caught:
         runner.run(make_policy(2), script(KeyError, OSError, ValueError))
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
@@ -115,7 +115,7 @@ def test_a_cause_of_the_users_stays(runner: Any, make_policy: Make) -> None:
     def method() -> None:
         raise ValueError("x") from KeyError("the reason")
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="x") as caught:
         runner.run(make_policy(2), method)
     assert isinstance(caught.value.__cause__, KeyError)
 

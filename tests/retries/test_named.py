@@ -88,7 +88,7 @@ def test_a_call_from_outside_applies_the_policy_once(make_runner: Any, make_poli
         raise OSError("down")
 
     llm.fetch = wrap(runner, make_policy(3), broken, "fetch")  # type: ignore[method-assign]
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="down"):
         llm.fetch(1)  # what the actor's loop calls for a handle
     assert tries == [1] * 4  # and not 16
 
@@ -136,7 +136,7 @@ def test_notes_of_a_policy_within_a_policy(make_runner: Any, make_policy: Make) 
         raise only
 
     inner = wrap(make_runner("sync"), make_policy(1), fetch, "fetch")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="down"):
         runner.run(make_policy(1), lambda: inner())
     # each is told once, though the inner policy was run twice on the same exception
     assert [note.splitlines()[0] for note in only.__notes__] == [
