@@ -1,12 +1,63 @@
-# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+# On a fresh machine two commands do everything: `make demo` and `make test`. Both create .venv where it is missing.
+#   PYTHON=python3.13     another interpreter (.venv is made anew for it)
+#   ARGS='...'            handed on: make demo ARGS='--prompts 200', make test ARGS='tests/futures -x'
+#   QUICK=1               make bench: every benchmark once, small, to see that it runs
 PYTHON ?= python3
 PY := .venv/bin/python
+ARGS ?=
+QUICK ?=
 
-.venv/.installed: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[test]'
-	touch $@
+# An interpreter that was named on the command line or in the environment decides what is in .venv; the default does not.
+GIVEN := $(if $(filter file default undefined,$(origin PYTHON)),0,1)
+venv = @command -v "$(PYTHON)" >/dev/null || { echo "concurry: '$(PYTHON)' is not there. Install Python 3.11 or newer, or say PYTHON=/path/to/python3" >&2; exit 1; }; \
+       CONCURRY_PYTHON_GIVEN=$(GIVEN) "$(PYTHON)" .ci/venv.py
 
-.PHONY: test
-test: .venv/.installed
-	$(PY) -m pytest -q
+.PHONY: help demo test check lint types wheel bench docs format clean
+help:
+	@echo "make demo     the main job: 1,000 prompts one by one, then on threads and on an event loop"
+	@echo "make test     the tests"
+	@echo "make check    lint, types, and the wheel from an empty directory"
+	@echo "make bench    the benchmarks beside what one would use instead (QUICK=1: a smoke run)"
+	@echo "make docs     the pages, with every link checked, into out/site"
+	@echo "make format   what ruff can put right by itself"
+
+demo:
+	$(venv) demo
+	$(PY) examples/batch_llm.py $(ARGS)
+
+test:
+	$(venv) test
+	$(PY) -m pytest -q $(ARGS)
+
+check: lint types wheel
+
+lint:
+	$(venv) dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types:
+	$(venv) dev
+	$(PY) -m mypy
+	$(PY) -m pyright
+
+wheel:
+	$(venv) dev
+	$(PY) .ci/wheel.py
+
+bench:
+	$(venv) test
+	$(PY) benchmarks/run.py $(if $(QUICK),--quick) $(ARGS)
+
+docs:
+	$(venv) docs
+	$(PY) docs/check.py
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --site-dir out/site
+
+format:
+	$(venv) dev
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf .venv build dist out concurry.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

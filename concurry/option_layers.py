@@ -34,6 +34,7 @@ log = logging.getLogger("concurry")
 PREFIX: Final = "CONCURRY_"
 _SWITCHES: Final = ("CONCURRY_DEBUG", "CONCURRY_CHECK_WIRE")  # variables of ours that are no options
 _BY_PREFIX: Final = {mode.value: mode for mode in ExecutionMode if mode is not ExecutionMode.Auto}
+ON_DEMAND: Final = {"load_balancing": "load_balancing_on_demand"}  # in a `Layer`, for workers that are on demand
 _warned: set[str] = set()  # variables that a warning was given about: one each is enough; adding to a set is atomic
 
 
@@ -41,7 +42,7 @@ class Layer(dict[str, Any]):
     """What one source says about many workers (the environment, the configuration): for all modes, and `by_mode`.
 
     A worker is not refused for what is said here for all modes: `CONCURRY_MAX_WORKERS=8` leaves sync workers alone.
-    `origin` names the place where an option is said, for messages.
+    `origin` names the place where an option is said, for messages. `ON_DEMAND` names what is said of workers on demand.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class _Part(NamedTuple):
     firm: bool  # what the mode cannot have is an error, and not passed over
     origin: Callable[[str], str]
     from_ray: bool = False  # the contents of an `actor_options`
+    about_many: bool = False  # of a `Layer`
 
 
 class Gathered(NamedTuple):
@@ -207,7 +209,7 @@ def _parts(layers: Iterable[Mapping[str, Any]], mode: ExecutionMode, worker: str
         else:
             says = [(layer, True, lambda name: "")]
         for values, firm, origin in says:
-            parts.append(_Part(rank, values, firm, origin))
+            parts.append(_Part(rank, values, firm, origin, about_many=isinstance(layer, Layer)))
             if mode is ExecutionMode.Ray and values.get("actor_options"):
                 # max_restarts and max_concurrency are names of Ray's and of ours: ours in meaning, wherever they stand
                 theirs = check_one(
@@ -220,10 +222,11 @@ def _parts(layers: Iterable[Mapping[str, Any]], mode: ExecutionMode, worker: str
 def _find(name: str, parts: list[_Part], mode: ExecutionMode, on_demand: bool, worker: str) -> tuple[Any, int] | None:
     """The strongest say about an option, and the number of its layer."""
     for part in parts:
-        if name not in part.values:
+        key = ON_DEMAND.get(name, name) if on_demand and part.about_many else name
+        if key not in part.values:
             continue
-        origin = part.origin(name)
-        value = check_one(name, part.values[name], worker=worker, origin=origin)
+        origin = part.origin(key)
+        value = check_one(name, part.values[key], worker=worker, origin=origin)
         if value is None and not KNOWN[name].takes_none:
             continue  # nothing was said
         problem = conflict(name, value, mode, on_demand)

@@ -51,12 +51,16 @@ class ExecutionMode(NamedEnum):
 
 
 class LoadBalancingAlgorithm(NamedEnum):
-    """Who is given a call, among the actors that have credit."""
+    """Who is given a call, among the actors that have credit; or, in a LimitPool, which set is asked first.
+
+    `Soonest` is for a LimitPool only, which has no other but `RoundRobin` and `Random`.
+    """
 
     RoundRobin = "round_robin", "rr"
     LeastActiveLoad = "least_active", "active", "least_active_load"
     LeastTotalLoad = "least_total", "total", "least_total_load"
     Random = "random", "rand"
+    Soonest = "soonest", "free_soonest"
 
 
 class RateLimitAlgorithm(NamedEnum):

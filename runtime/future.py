@@ -1,7 +1,7 @@
 """The future of a call, which in this process is also the message: one object from acceptance to result.
 
 Guarantees
-- It *is* a `concurrent.futures.Future`: the standard library's `wait`, `as_completed` and `asyncio.wrap_future` take it.
+- It *is* a `concurrent.futures.Future`: the standard library's `wait`, `as_completed`, `asyncio.wrap_future` take it.
 - It is closed exactly once, whoever comes first: the runner with a result, or an outsider (cancel, time-out, stop,
   a death) with an exception. A call that was withdrawn before it began never runs.
 - It makes no lock until somebody waits. Waiting is on a lock that closing releases; nothing polls.
@@ -32,15 +32,13 @@ from concurrent.futures import CancelledError
 from typing import Any, Generic, TypeVar
 
 from concurry.runtime import waits
-from concurry.runtime.notifier import notifier
+from concurry.runtime.std_view import CANCELLED as CANCELLED
+from concurry.runtime.std_view import FINISHED as FINISHED
+from concurry.runtime.std_view import PENDING as PENDING
+from concurry.runtime.std_view import Callback, StandardView, call_back
 
 T = TypeVar("T")
 log = logging.getLogger("concurry")
-
-# The standard library's own state strings: its `wait` and `as_completed` read them.
-PENDING = "PENDING"
-CANCELLED = "CANCELLED_AND_NOTIFIED"
-FINISHED = "FINISHED"
 
 _LOCK = allocate_lock()  # protects contested closes and the first hook of a future; held for a few lines, never nested
 _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -48,7 +46,7 @@ _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 Hook = Callable[["BaseFuture[Any]"], object]
 
 
-class BaseFuture(concurrent.futures.Future[T], Generic[T]):
+class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # type: ignore[override]
     """The result of a call that may still be on its way. Made by handles, `wrap_future` and the kinds below."""
 
     __slots__ = (
@@ -61,6 +59,7 @@ class BaseFuture(concurrent.futures.Future[T], Generic[T]):
         "_uuid",
         "_veto",
         "args",
+        "carried",  # unset, but for a call that was lost with a worker: what it has been through
         "extra",  # what a transport or lane keeps beside a call, such as how to interrupt it
         "kwargs",
         "name",  # the method
@@ -272,9 +271,9 @@ class BaseFuture(concurrent.futures.Future[T], Generic[T]):
         """Call `fn(future)` when it is done: on the notifier thread, or here and at once where it is done already.
         What it raises is logged. It may submit calls; a submission that would block raises `MailboxFullError`."""
         if self._status is not PENDING:
-            _call_back(fn, self)
+            call_back(fn, self)
         else:
-            self.add_hook(_Callback(fn))
+            self.add_hook(Callback(fn))
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._status is PENDING:
@@ -289,7 +288,7 @@ class BaseFuture(concurrent.futures.Future[T], Generic[T]):
 
         def wake(_: BaseFuture[Any]) -> None:
             try:
-                loop.call_soon_threadsafe(_release, waiter)
+                loop.call_soon_threadsafe(release, waiter)
             except RuntimeError:  # the loop was closed: nobody waits any more
                 log.debug("concurry: the event loop that awaited %r is closed", self)
 
@@ -325,64 +324,6 @@ class BaseFuture(concurrent.futures.Future[T], Generic[T]):
     def _late(self, timeout: float | None) -> str:
         what = f"{self.name}() was" if self.name else "the future was"
         return f"{what} not done within {timeout} s; it goes on, and may be waited for again"
-
-    # -- what the standard library asks for ------------------------------------------------------------------------
-
-    @property
-    def uuid(self) -> str:
-        """An identifier, made when first asked for."""
-        try:
-            return self._uuid
-        except AttributeError:
-            import uuid
-
-            with _LOCK:
-                if not hasattr(self, "_uuid"):
-                    self._uuid = str(uuid.uuid4())
-            return self._uuid
-
-    @property
-    def _state(self) -> str:  # type: ignore[override]
-        """The state as the standard library sees it; `_status` is the state."""
-        try:
-            return self._std.state
-        except AttributeError:
-            return self._status
-
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        std = self._standard()
-        if std.state is PENDING and self._status is not PENDING:
-            std(self)  # who knows that it is done, and asks the standard library, shall hear the same
-        return std.condition
-
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        return self._standard().waiters
-
-    def _standard(self) -> _Standard:
-        try:
-            return self._std
-        except AttributeError:
-            made = _Standard()  # once, below
-        with _LOCK:
-            if hasattr(self, "_std"):
-                return self._std
-            self._std: _Standard = made
-        self.add_hook(made)
-        return made
-
-    def set_result(self, result: Any) -> None:
-        """Not for users: raises NotImplementedError."""
-        raise NotImplementedError(f"{type(self).__name__} is immutable: its result is set by the call it stands for")
-
-    def set_exception(self, exception: Any) -> None:
-        """Not for users: raises NotImplementedError."""
-        raise NotImplementedError(f"{type(self).__name__} is immutable: its exception is set by the call it stands for")
-
-    def set_running_or_notify_cancel(self) -> bool:
-        """Not for users: raises NotImplementedError."""
-        raise NotImplementedError(f"{type(self).__name__} manages state internally")
 
     def __repr__(self) -> str:
         state = {FINISHED: "finished", CANCELLED: "cancelled"}.get(self._status)
@@ -429,55 +370,7 @@ def acquire_within(lock: Any, timeout: float | None) -> bool:
     return bool(lock.acquire(True, min(timeout, threading.TIMEOUT_MAX)))
 
 
-class _Callback:
-    """A user's done-callback, to be run on the notifier."""
-
-    __slots__ = ("fn",)
-
-    def __init__(self, fn: Callable[[Any], object]) -> None:
-        self.fn = fn
-
-    def __call__(self, future: BaseFuture[Any]) -> None:
-        notifier.post(_call_back, self.fn, future)
-
-
-def _call_back(fn: Callable[[Any], object], future: BaseFuture[Any]) -> None:
-    try:
-        fn(future)
-    except Exception:
-        log.exception("concurry: a callback of %r raised; the result is not touched by it", future)
-
-
-class _Standard:
-    """What the standard library's `wait` and `as_completed` know of a future, and the hook that tells them.
-
-    They hold the condition, read the state, several times, and leave a waiter behind. So the state they see changes
-    under that condition only, together with telling the waiters: were it to change between two of their reads, they
-    would count one too few, and return early or never.
-    """
-
-    __slots__ = ("condition", "state", "waiters")
-
-    def __init__(self) -> None:
-        self.condition = threading.Condition()  # protects the two below; nothing of ours is taken under it
-        self.state = PENDING
-        self.waiters: list[Any] = []
-
-    def __call__(self, future: BaseFuture[Any]) -> None:
-        with self.condition:
-            if self.state is not PENDING:
-                return
-            self.state = future._status
-            for waiter in self.waiters:
-                if future._status is CANCELLED:
-                    waiter.add_cancelled(future)
-                elif future._exception is not None:
-                    waiter.add_exception(future)
-                else:
-                    waiter.add_result(future)
-            self.condition.notify_all()
-
-
-def _release(waiter: Any) -> None:
+def release(waiter: Any) -> None:
+    """Wake the coroutine that awaits `waiter`, an asyncio future of the loop that runs this."""
     if not waiter.done():
         waiter.set_result(None)

@@ -132,13 +132,18 @@ class Mailbox:
         return next_call
 
     def enter(self, takers: list[Any]) -> None:
-        """Let these be ready, in this order (the first start of a pool)."""
+        """Let these be ready, in this order: those that have just been started."""
         with self._lock:
-            if self.refusal is None and not self._draining:
+            if self.refusal is None and not (self._draining and not self.waiting):
                 self.ready.extend(takers)
-                return
+                takers = []
         for taker in takers:
             taker.give(None)
+        self.match()
+        if self._draining:  # those that the last waiting calls were not enough for
+            with self._lock:
+                if self.refusal is None and not self.waiting:
+                    self._end_ready()
 
     def leave(self, taker: Any) -> None:
         """Take a dead actor off the ready."""
@@ -152,6 +157,8 @@ class Mailbox:
             if self.refusal is not None:
                 return False
             self.waiting.extendleft(reversed(calls))
+            if self.bound is not None:
+                self.bound.readmit(len(calls))
         self.match()
         return True
 
@@ -239,10 +246,15 @@ class Bound:
         if self._refusal is not None:
             raise self._refusal()
 
+    def readmit(self, count: int) -> None:
+        """Calls that had left come back: they are accepted already, so it may be over the capacity for a while."""
+        with self._lock:
+            self._used += count
+
     def free(self) -> None:
         """Give one place back; it goes to the caller that has waited longest."""
         with self._lock:
-            if self._blocked:
+            if self._blocked and self._used <= self.capacity:
                 self._blocked.popleft().release()
             else:
                 self._used -= 1
@@ -253,6 +265,11 @@ class Bound:
             self._refusal = refusal
             while self._blocked:
                 self._blocked.popleft().release()
+
+    def after_fork_in_child(self, refusal: Callable[[], BaseException]) -> None:
+        """Nobody frees a place any more, and the lock may have been held: refuse from now on."""
+        self._lock = allocate_lock()
+        self._refusal = refusal
 
     def _full(self) -> str:
         why = "the notifier thread must never block" if self._block else 'on_full="raise"'

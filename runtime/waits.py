@@ -20,6 +20,7 @@ from concurry.transports.errors import DeadlockError
 
 class _Here(threading.local):
     member: Any = None  # the actor whose call this thread runs, where it is one of a single call at a time
+    inside: Any = None  # the member whose actor this thread belongs to, of whatever kind
 
 
 here = _Here()

@@ -7,12 +7,16 @@ leftover tasks are cancelled, its async generators and default executor are shut
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from concurry.transports.base import Channel, Gone, Job, Transport
+from concurry.transports.own_loop import close_loop
+
+log = logging.getLogger("concurry")
 
 
 class LoopChannel(Channel):
@@ -33,8 +37,14 @@ class LoopChannel(Channel):
 
     def give(self, call: Any) -> bool:
         self._given.append(call)
-        self.loop.call_soon_threadsafe(self._drain)
+        try:
+            self.loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:  # the loop is closed: `gone` is on its way, and `undelivered` has the call
+            log.debug("%s: given a call after its loop was closed", self._job.name)
         return False
+
+    def undelivered(self) -> list[Any]:
+        return [call for call in self._given if call is not None]
 
     def _drain(self) -> None:
         while self._given:
@@ -47,14 +57,19 @@ class LoopChannel(Channel):
             served = self.loop.create_task(self._serve())
             while not served.done():
                 # run_forever, not run_until_complete: a method that calls loop.stop() ends this line only
-                self.loop.run_forever()
+                try:
+                    self.loop.run_forever()
+                except (SystemExit, KeyboardInterrupt):  # asyncio lets these two out of a user's own task
+                    log.exception("%s: a task raised it beside the calls; the actor goes on", self._job.name)
             served.result()
         except BaseException as error:  # the loop's outermost edge: whatever comes here is this actor's death
             cause = error
         try:
-            _tidy(self.loop)
+            close_loop(self.loop)
         except Exception as error:
             cause = cause or error
+        finally:
+            asyncio.set_event_loop(None)
         self._job.gone(self, Gone(cause))
 
     async def _serve(self) -> None:
@@ -79,17 +94,3 @@ class AioTransport(Transport):
     def open(self, job: Job) -> Channel:
         return LoopChannel(job)
 
-
-def _tidy(loop: asyncio.AbstractEventLoop) -> None:
-    """Leave nothing of a loop behind, as `asyncio.run` does."""
-    try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()

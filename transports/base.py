@@ -68,6 +68,10 @@ class Channel(ABC):
     def give(self, call: Any) -> bool:
         """Hand over a call (None: no more will come). Returns whether there is credit for another."""
 
+    def undelivered(self) -> list[Any]:
+        """After `gone`: the calls that were given and that the actor never took, in their order."""
+        return []
+
     @abstractmethod
     def kill(self) -> None:
         """End the context by force, where the mode has any; `gone` follows."""
@@ -105,6 +109,10 @@ class Handover:
         self._call = call
         self._lock.release()
         return False
+
+    def left(self) -> list[Any]:
+        """What was given and not received."""
+        return [] if self._call is None else [self._call]
 
     def receive(self) -> Any:
         """Wait for what is given, and take it."""

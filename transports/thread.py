@@ -34,6 +34,9 @@ class ThreadChannel(Channel):
             cause = error
         self._job.gone(self, Gone(cause))
 
+    def undelivered(self) -> list[Any]:
+        return self._handover.left()
+
     def kill(self) -> None:
         """A thread cannot be ended from outside."""
 

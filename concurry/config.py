@@ -1,0 +1,442 @@
+"""The configuration: what holds for all workers, or for all workers of a mode, where a worker does not say it itself.
+
+Guarantees: an assignment is checked at its line; what no worker of the mode could have is refused there. Any thread
+may read and assign; a reader sees one state, never half of a change. `temp_config` is seen by the thread or task that
+entered it and by nobody else, and ends with its block.
+Called by: users; the face, at `.options()` and `.init()` (`layers`); `ProgressBar`, limits and tasks (`setting`);
+`python -m concurry config` (`rows`).
+
+    CONCURRY_*   >   [ temp_config over global_config ]: <mode>.<name>, then defaults.<name>   >   the built-in default
+       a Layer                    a Layer
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar, Token
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, NoReturn
+
+from concurry import option as check_for
+from concurry.option import Option, nearest
+from concurry.option_layers import ON_DEMAND, PREFIX, Layer, environment_layer
+from concurry.options import CONFIGURATION_ONLY, IGNORED, KNOWN, Options, check_one, conflict, defaults_for
+from concurry.runtime.enums import ExecutionMode, LoadBalancingAlgorithm, RateLimitAlgorithm
+
+__all__ = ["global_config", "temp_config"]
+
+log = logging.getLogger("concurry")
+Said = Mapping[str, Mapping[str, Any]]  # section -> name -> value
+_MODES: Final = {mode.value: mode for mode in ExecutionMode if mode is not ExecutionMode.Auto}
+NOTHING: Final[Said] = {}
+
+
+def _smoothing(value: Any) -> float:
+    smoothing = check_for.number()(value)
+    if smoothing > 1:
+        raise ValueError
+    return smoothing
+
+
+_BALANCING: Final = check_for.one_of(LoadBalancingAlgorithm)
+SETTINGS: Final[Mapping[str, Option[Any]]] = {  # what no single worker has
+    "rate_limit_algorithm": Option(
+        check_for.one_of(RateLimitAlgorithm), RateLimitAlgorithm.SlidingWindow, "an algorithm", "how a RateLimit counts"
+    ),
+    "limit_pool_load_balancing": Option(
+        _BALANCING, LoadBalancingAlgorithm.RoundRobin, "an algorithm", "how a LimitPool chooses a set"
+    ),
+    "task_decorator_on_demand": Option(check_for.flag, True, "True or False", "on_demand of functions under @task"),
+    "load_balancing_on_demand": Option(
+        _BALANCING, LoadBalancingAlgorithm.Random, "an algorithm", "load_balancing of pools with an actor per call"
+    ),
+    "progress_bar_ncols": Option[int | None](
+        check_for.optional(check_for.count(0)),
+        100,
+        "a whole number, 0 or more, or None for the terminal's width",
+        "the width of a ProgressBar, columns",
+    ),
+    "progress_bar_smoothing": Option(
+        _smoothing, 0.15, "a number from 0 to 1", "0: the mean speed; 1: the last speed; for the time left"
+    ),
+    "progress_bar_miniters": Option[float | None](
+        check_for.optional(check_for.number()),
+        1,
+        "a number, 0 or more, or None for tqdm's own choice",
+        "counts of a ProgressBar between two looks at the clock",
+    ),
+}
+assert tuple(SETTINGS) == CONFIGURATION_ONLY
+
+_said: Said = NOTHING  # Invariant: never changed in place, only replaced, so that readers need no lock
+_lock = threading.Lock()  # protects the replacing of _said; no other lock is taken under it
+_temporary: ContextVar[Said] = ContextVar("concurry_temp_config", default=NOTHING)
+
+
+# -- one name in one place ------------------------------------------------------------------------------------------
+
+
+def _mode_of(section: str) -> ExecutionMode | None:
+    return _MODES.get(section)  # None: "defaults"
+
+
+def _ignored(name: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    return any(fnmatchcase(name, pattern) for pattern in IGNORED)
+
+
+def _has(section: str, name: str) -> bool:
+    return name in SETTINGS or (name in KNOWN and (name != "mode" or section == "defaults"))
+
+
+def _checked(section: str, name: str, value: Any, said_as: str) -> Any:
+    """The value as it is kept; None where that says nothing. Assumes that the section has the name."""
+    setting = SETTINGS.get(name)
+    if setting is None:
+        value = check_one(name, value, worker="configuration", origin=said_as)
+        mode = _mode_of(section)
+        # on_demand may be said elsewhere, so the one question that needs it waits for the worker
+        if mode and value is not None and (problem := conflict(name, value, mode, on_demand=True)):
+            raise ValueError(f"{said_as}: {problem}")
+        return value
+    if value is None and not setting.takes_none:
+        return None
+    try:
+        return setting.check(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        why = f" ({error})" if str(error) else ""
+        raise ValueError(f"{said_as}={value!r} is refused: it must be {setting.allowed}{why}") from error
+
+
+def _says_something(name: str, value: Any) -> bool:
+    option = KNOWN.get(name) or SETTINGS.get(name)
+    return value is not None or option is None or option.takes_none
+
+
+def _hint(section: str, name: str) -> str:
+    if name == "mode":
+        return "the mode is chosen by global_config.defaults.mode"
+    names = [it for it in (*KNOWN, *SETTINGS) if _has(section, it)]
+    near = nearest(name, names)
+    return f"did you mean {near!r}?" if near else f"there are {', '.join(names)}"
+
+
+def _over(base: Said, top: Said) -> Said:
+    return {section: {**base.get(section, {}), **top.get(section, {})} for section in {**base, **top}}
+
+
+def _in_force() -> Said:
+    temporary = _temporary.get()
+    return _over(_said, temporary) if temporary else _said
+
+
+# -- global_config --------------------------------------------------------------------------------------------------
+
+
+class Section:
+    """What is said of all workers (`global_config.defaults`) or of a mode (`global_config.thread`), by attribute.
+
+    Assigning checks the value; assigning None, where None is no value of the option, and `del` take it back. Reading
+    gives what is in force by the configuration: for a mode what was said of it, else of all, else the built-in default.
+    """
+
+    __slots__ = ("_name",)
+    _name: str
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if _has(self._name, name):
+            value = _checked(self._name, name, value, f"global_config.{self._name}.{name}")
+            self._replace(name, value, _says_something(name, value))
+        elif _ignored(name):
+            log.debug("global_config.%s.%s is accepted and ignored: nothing polls", self._name, name)
+            self._replace(name, value, True)
+        else:
+            raise self._unknown(name)
+
+    def __delattr__(self, name: str) -> None:
+        if not _has(self._name, name) and not _ignored(name):
+            raise self._unknown(name)
+        self._replace(name, None, False)
+
+    def __getattr__(self, name: str) -> Any:
+        if not _has(self._name, name):
+            if _ignored(name):
+                return _in_force().get(self._name, {}).get(name)
+            raise self._unknown(name)
+        return _read(name, _in_force(), _mode_of(self._name))[0]
+
+    def _replace(self, name: str, value: Any, says: bool) -> None:
+        global _said
+        with _lock:
+            section = {it: was for it, was in _said.get(self._name, {}).items() if it != name}
+            if says:
+                section[name] = value
+            _said = {**_said, self._name: section}
+
+    def _unknown(self, name: str) -> AttributeError:
+        return AttributeError(f"global_config.{self._name} has no {name!r}; {_hint(self._name, name)}")
+
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *(name for name in (*KNOWN, *SETTINGS) if _has(self._name, name))]
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={value!r}" for name, value in _in_force().get(self._name, {}).items())
+        return f"<global_config.{self._name}: {said or 'nothing said'}>"
+
+
+def _read(name: str, said: Said, mode: ExecutionMode | None) -> tuple[Any, str]:
+    """A value, and the section that says it ("" for the built-in default). What the mode cannot have is passed over."""
+    if mode is not None and name in said.get(mode.value, {}):
+        return said[mode.value][name], mode.value
+    if name in said.get("defaults", {}):
+        value = said["defaults"][name]
+        if mode is None or name in SETTINGS or conflict(name, value, mode, on_demand=True) is None:
+            return value, "defaults"
+    if name in SETTINGS:
+        return SETTINGS[name].default, ""
+    if name == "mode":
+        return None, ""
+    return defaults_for(mode or ExecutionMode.Threads).get(name), ""
+
+
+class Resolved(Mapping[str, Any]):
+    """What a worker of one mode gets where nothing is said of it: read as attributes or as a mapping."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = MappingProxyType(dict(values))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._values:
+            near = nearest(name, self._values)
+            raise AttributeError(f"there is no {name!r}{f'; did you mean {near!r}?' if near else ''}")
+        return self._values[name]
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Resolved({dict(self._values)!r})"
+
+
+class GlobalConfig:
+    """The configuration of this process. `global_config` is the only one."""
+
+    __slots__ = ("asyncio", "defaults", "process", "ray", "sync", "thread")
+    defaults: Section
+    sync: Section
+    thread: Section
+    process: Section
+    asyncio: Section
+    ray: Section
+
+    def __init__(self) -> None:
+        for name in GlobalConfig.__slots__:
+            object.__setattr__(self, name, Section(name))
+
+    def get_defaults(self, mode: ExecutionMode | str) -> Resolved:
+        """Everything that a worker of `mode` gets where nothing is said of it, the `CONCURRY_*` variables included.
+
+        Args:
+            mode: a member of ExecutionMode, its name or an alias; not auto.
+        Raises:
+            ValueError: no such mode, or "auto"; a variable whose value cannot be.
+        """
+        mode = ExecutionMode(mode)
+        if mode is ExecutionMode.Auto:
+            raise ValueError("get_defaults: 'auto' goes by a class's methods; say which mode")
+        options = Options.resolve([{"mode": mode}, *layers()], worker="configuration")
+        return Resolved({**options.values, **options.ray, **{name: setting(name, mode) for name in SETTINGS}})
+
+    def reset_to_defaults(self) -> None:
+        """Take back everything that was assigned. What a `temp_config` says holds until its block ends."""
+        global _said
+        with _lock:
+            _said = NOTHING
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        if name in GlobalConfig.__slots__:
+            raise AttributeError(
+                f"global_config.{name} cannot be replaced; assign its parts: global_config.{name}.num_retries"
+            )
+        raise AttributeError(f"assign global_config.defaults.{name}, or global_config.<mode>.{name} for one mode")
+
+    def __repr__(self) -> str:
+        said = (f"{name}: {dict(section)}" for name, section in _in_force().items() if section)
+        return f"<global_config {', '.join(said) or 'nothing said'}>"
+
+
+global_config: Final = GlobalConfig()
+
+
+class temp_config:  # a class, so that it may be entered again; users see a function
+    """Other values in a block: `with temp_config(global_num_retries=3, thread_max_workers=100): ...`.
+
+    It is as if they had been assigned to `global_config`, for this thread or task only. Workers keep the options that
+    they were made with.
+
+    Args:
+        **settings: `global_<name>` for all modes; `sync_`, `thread_`, `process_`, `asyncio_` or `ray_<name>` for one.
+
+    Raises:
+        ValueError: "Invalid mode", "Invalid attribute", or a value that cannot be.
+    """
+
+    __slots__ = ("_said", "_tokens")
+
+    def __init__(self, **settings: Any) -> None:
+        said: dict[str, dict[str, Any]] = {}
+        for key, given in settings.items():
+            head, _, name = key.partition("_")
+            if head != "global" and head not in _MODES:
+                hint = f"global_{key}" if _has("defaults", key) else f"<mode>_<name>, as in thread_{name or key}"
+                raise ValueError(
+                    f"temp_config({key}=...): Invalid mode {head!r}; say {hint} (modes: global, {', '.join(_MODES)})"
+                )
+            section = "defaults" if head == "global" else head
+            if _has(section, name):
+                value = _checked(section, name, given, f"temp_config({key}=...)")
+                if not _says_something(name, value):
+                    continue
+            elif _ignored(name):
+                log.debug("temp_config: %s is accepted and ignored: nothing polls", key)
+                value = given
+            else:
+                raise ValueError(f"temp_config({key}=...): Invalid attribute {name!r}; {_hint(section, name)}")
+            said.setdefault(section, {})[name] = value
+        self._said: Said = said
+        self._tokens: list[Token[Said]] = []  # one for each time it is entered and not left
+
+    def __enter__(self) -> GlobalConfig:
+        self._tokens.append(_temporary.set(_over(_temporary.get(), self._said)))
+        return global_config
+
+    def __exit__(self, *exc_info: object) -> None:
+        _temporary.reset(self._tokens.pop())
+
+
+# -- what others ask ------------------------------------------------------------------------------------------------
+
+
+def layers() -> list[Layer]:
+    """What the environment and the configuration say now, the strongest first, for `Options.resolve`."""
+    said, temporary = _in_force(), _temporary.get()
+
+    def origin(name: str, mode: ExecutionMode | None) -> str:
+        section = "defaults" if mode is None else mode.value
+        if name in temporary.get(section, {}):
+            return f"temp_config({'global' if mode is None else section}_{name}=...)"
+        return f"global_config.{section}.{name}"
+
+    environment = environment_layer()
+    of_modes = dict(environment.by_mode)
+    for name in ON_DEMAND.values():  # a setting, so that `environment_layer` leaves it to us; `gather` has a use for it
+        for mode in (None, *_MODES.values()):
+            if (text := _variable(name, mode)[1]) and mode is None:
+                environment[name] = text
+            elif text and mode is not None:
+                of_modes[mode] = {**of_modes.get(mode, {}), name: text}
+    environment.by_mode = of_modes
+    by_mode: dict[ExecutionMode, Mapping[str, Any]] = {mode: said[it] for it, mode in _MODES.items() if it in said}
+    return [environment, Layer(said.get("defaults", {}), by_mode, origin)]
+
+
+def _variable(name: str, mode: ExecutionMode | None) -> tuple[str, str]:
+    """The variable that says `name`, and what it holds; "" where it says nothing."""
+    variable = f"{PREFIX}{'' if mode is None else mode.value.upper() + '_'}{name.upper()}"
+    return variable, os.environ.get(variable, "").strip()
+
+
+def setting(name: str, mode: ExecutionMode | None = None) -> Any:
+    """The value in force of a setting that no single worker has: `setting("progress_bar_ncols")`.
+
+    Args:
+        name: one of `SETTINGS`.
+        mode: what is said of this mode goes first; None: what is said of all.
+    Raises:
+        KeyError: no such setting. ValueError: a `CONCURRY_*` variable whose value cannot be.
+    """
+    return _setting(name, mode)[0]
+
+
+def _setting(name: str, mode: ExecutionMode | None) -> tuple[Any, str]:
+    if name not in SETTINGS:
+        raise KeyError(f"{name!r} is no setting of the configuration; there are {', '.join(SETTINGS)}")
+    for said_of in (mode, None):
+        variable, text = _variable(name, said_of)
+        if text:
+            value = _checked("defaults", name, None if text.lower() in ("none", "null") else text, variable)
+            if _says_something(name, value):
+                return value, variable
+    value, section = _read(name, _in_force(), mode)
+    return value, _origin(name, section)
+
+
+def _origin(name: str, section: str) -> str:
+    if not section:
+        return "default"
+    if name in _temporary.get().get(section, {}):
+        return f"temp_config({'global' if section == 'defaults' else section}_{name}=...)"
+    return f"global_config.{section}.{name}"
+
+
+class Row(NamedTuple):
+    """One line of `python -m concurry config`."""
+
+    name: str
+    modes: str  # "all", or the one mode in which it differs from "all"
+    value: Any
+    origin: str  # "default", or the name of a variable or of an assignment
+
+
+def rows() -> list[Row]:
+    """What is in force, option by option. Raises ValueError for a `CONCURRY_*` variable whose value cannot be."""
+    found: dict[str, dict[ExecutionMode, tuple[Any, str]]] = {}
+    said = layers()
+    for mode in _MODES.values():
+        options = Options.resolve([{"mode": mode}, *said], worker="configuration")
+        for name, value in {**options.values, **options.ray}.items():
+            only = KNOWN[name].only
+            if name != "mode" and (not only or mode in only):
+                rank = options.given.get(name)
+                origin = "default" if rank is None else _layers_origin(said[rank - 1], name, mode, options.on_demand)
+                found.setdefault(name, {})[mode] = value, origin
+        for name in SETTINGS:
+            found.setdefault(name, {})[mode] = _setting(name, mode)
+    result = [_mode_row(said)]
+    for name in (*(it for it in KNOWN if it in found), *SETTINGS):
+        by_mode = found[name]
+        answers = list(by_mode.values())
+        usual = max(answers, key=answers.count)
+        result.append(Row(name, "all" if len(by_mode) > 1 else next(iter(by_mode)).value, *usual))
+        result += [Row(name, mode.value, *answer) for mode, answer in by_mode.items() if answer != usual]
+    return result
+
+
+def _mode_row(said: list[Layer]) -> Row:
+    for layer in said:
+        origin = layer.origin("mode", None)
+        mode = check_one("mode", layer.get("mode"), worker="configuration", origin=origin)
+        if mode is not None:
+            return Row("mode", "all", mode, origin)
+    return Row("mode", "all", None, "default: each worker says its own")
+
+
+def _layers_origin(layer: Layer, name: str, mode: ExecutionMode, on_demand: bool) -> str:
+    key = ON_DEMAND.get(name, name) if on_demand else name
+    of_mode = layer.by_mode.get(mode, {})
+    return layer.origin(key, mode if key in of_mode and _says_something(name, of_mode[key]) else None)

@@ -1,0 +1,239 @@
+"""The handle: the user's end of a worker or pool.
+
+Guarantees: it has one function for each method of the class, made once; they are the first thing that attribute access
+finds, so a method of the user's goes before a name of the handle's own (but `stop`, `init` and `options`). What is no
+method fails at the caller's line. A handle that nobody holds any more lets its accepted calls finish, then its actors
+stop, with a ResourceWarning; whoever keeps one of its methods keeps it as well.
+
+    Handle --methods--> functions --> Pool
+       '----> Anchor <-----'            ^ when the last one goes: drain
+                  '---------------------'
+Called by: `.init()` makes it; users.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
+
+from concurry.methods import no_such_method
+from concurry.options import Options
+from concurry.runtime import shutdown
+from concurry.runtime.notifier import notifier
+from concurry.runtime.pool import Pool
+
+if TYPE_CHECKING:
+    from concurry.runtime.future import BaseFuture
+
+W = TypeVar("W")
+P = ParamSpec("P")
+R = TypeVar("R")
+_UNSAID: Any = object()
+
+
+class Handle(Generic[W]):
+    """A running worker, or a pool of them. Calling one of its methods submits a call and returns a future.
+
+    Attributes:
+        mode, blocking, max_queued_tasks, unwrap_futures, mp_context: the options in force; worker_cls: the class.
+        options: all of them. None of these can be assigned.
+    """
+
+    def __init__(self, cls: type[W], options: Options, pool: Pool) -> None:
+        anchor = _Anchor(pool)
+        names: dict[str, Any] = {
+            "_pool": pool,
+            "_anchor": anchor,
+            "options": options,
+            "worker_cls": cls,
+            **{
+                name: getattr(options, name)
+                for name in ("mode", "blocking", "max_queued_tasks", "unwrap_futures", "mp_context")
+            },
+        }
+        for name in pool.plan.methods:
+            names[name] = anchor.keeps(pool.caller(name, blocking=options.blocking))
+        self.__dict__.update(names)
+
+    # -- calling -----------------------------------------------------------------------------------------------------
+
+    @overload
+    def __getitem__(
+        self, method: Callable[Concatenate[W, P], Awaitable[R]]
+    ) -> Callable[P, BaseFuture[R]]: ...  # an async method gives the awaited type
+
+    @overload
+    def __getitem__(self, method: Callable[Concatenate[W, P], R]) -> Callable[P, BaseFuture[R]]: ...
+
+    def __getitem__(self, method: Any) -> Any:
+        """The same call for type checkers: `llm[LLM.call_llm](prompt)`.
+
+        Raises:
+            TypeError: what is given is no method of this worker's class.
+        """
+        name = getattr(method, "__name__", None)
+        table = self.__dict__["_pool"].plan.methods
+        cls = self.__dict__["worker_cls"]
+        if name not in table or not any(vars(owner).get(name) is not None for owner in cls.__mro__):
+            raise TypeError(
+                f"{cls.__name__}: {method!r} is none of its methods; write handle[{cls.__name__}.method](...), "
+                f"with one of: {', '.join(table)}"
+            )
+        return self.__dict__[name]
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Callable[..., BaseFuture[Any]]: ...
+
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            own = [name for name in vars(Handle) if not name.startswith("_")]
+            raise no_such_method(self.__dict__["worker_cls"], name, self.__dict__["_pool"].plan.methods, own)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"{name} of a handle cannot be assigned: its options are fixed, and the worker's attributes stay in the "
+            f"actor. Use a method of the worker, or make a new one"
+        )
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name} of a handle cannot be deleted")
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def stop(self, timeout: float | None = _UNSAID) -> None:
+        """Stop: refuse new calls, cancel those that wait, let those that run end, then end the actors.
+
+        Idempotent, from any thread. A `stop` that the class itself defines runs in each actor first.
+
+        Args:
+            timeout: seconds that running calls may still take; past it their futures fail with WorkerStoppedError.
+                None: as long as they take. Left out: the option `stop_timeout`.
+
+        Raises:
+            ValueError: a timeout below 0, or not a number.
+        """
+        pool: Pool = self.__dict__["_pool"]
+        if timeout is _UNSAID:
+            timeout = pool.plan.stop_timeout_s
+        elif timeout is not None and (math.isnan(timeout) or timeout < 0):
+            raise ValueError(f"stop(timeout={timeout}): seconds, 0 or more, or None for as long as it takes")
+        shutdown.stop(pool, timeout)
+
+    def __enter__(self) -> Handle[W]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pool: Pool = self.__dict__["_pool"]
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        shutdown.stop(pool, pool.plan.exit_timeout_s if interrupted else pool.plan.stop_timeout_s)
+
+    async def __aenter__(self) -> Handle[W]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        # On a thread: the calls that run may need this loop to end.
+        await asyncio.get_running_loop().run_in_executor(None, Handle.__exit__, self, kind, error, traceback)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def is_alive(self) -> bool:
+        """Whether it takes calls: it was not stopped, and not all of its actors have failed."""
+        return self.__dict__["_pool"].alive()  # type: ignore[no-any-return]
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of now: `queued`, `running`, `done`, `failed`, `restarts`, and the same per actor in `workers`."""
+        return self.__dict__["_pool"].stats()  # type: ignore[no-any-return]
+
+    def get_pool_stats(self) -> dict[str, Any]:
+        """Figures of the pool: how many workers, how many on demand, what the balancer has given out."""
+        pool: Pool = self.__dict__["_pool"]
+        options: Options = self.__dict__["options"]
+        stats = pool.stats()
+        return {
+            "total_workers": len(pool.members),
+            "max_workers": options.max_workers,
+            "on_demand": options.on_demand,
+            "on_demand_active": pool.spawner.active if pool.spawner is not None else 0,
+            "load_balancer": {
+                "algorithm": options.load_balancing.name,
+                "total_dispatched": stats["total_dispatched"],
+            },
+            "stopped": not pool.alive(),
+            "max_queued_tasks": options.max_queued_tasks,
+            **{key: stats[key] for key in ("queued", "running", "done", "failed", "restarts")},
+        }
+
+    def get_worker_stats(self, index: int) -> dict[str, Any]:
+        """Figures of one actor of the pool, by its number from 0. Raises IndexError where there is none."""
+        pool: Pool = self.__dict__["_pool"]
+        if not 0 <= index < len(pool.members):
+            raise IndexError(f"{pool.plan.name} has the workers 0 to {len(pool.members) - 1}, and no {index}")
+        return pool.members[index].stats()
+
+    def __len__(self) -> int:
+        """How many actors stand ready: 0 on demand."""
+        return len(self.__dict__["_pool"].members)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        pool: Pool = self.__dict__["_pool"]
+        options: Options = self.__dict__["options"]
+        count = f", {len(pool.members)} workers" if options.pooled and not options.on_demand else ""
+        state = f"{pool.queued()} waiting" if pool.alive() else "stopped"
+        return f"<Handle of {pool.plan.name}: {options.mode.value}{count}, {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"the handle of {self.__dict__['_pool'].plan.name} cannot be pickled in this version: give other threads "
+            f"the handle itself, and make a worker of its own in another process"
+        )
+
+
+class _Anchor:
+    """Held by a handle and by each of its functions; when nobody holds any of them, the pool is drained."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def keeps(self, function: Any) -> Any:
+        function.anchor = self
+        return function
+
+    def __del__(self, warn: Any = warnings.warn) -> None:
+        pool = self._pool
+        if pool.forked or not pool.alive():
+            return
+        if not pool.transport.direct:
+            warn(
+                f"a worker of {pool.plan.name} was dropped without stop(): its accepted calls finish, then its actors "
+                f"end. Use `with {pool.plan.name}.options(...).init(...) as worker:`, or call stop()",
+                ResourceWarning,
+                source=None,
+                stacklevel=2,
+            )
+        notifier.post(shutdown.drain, pool)
+
+
+def stats(handle: Handle[Any]) -> dict[str, Any]:
+    """The figures of a handle, also where its class has a method named `stats`. See `Handle.stats`."""
+    return Handle.stats(handle)
+
+
+def is_alive(handle: Handle[Any]) -> bool:
+    """Whether a handle takes calls, also where its class has a method named `is_alive`."""
+    return Handle.is_alive(handle)

@@ -1,0 +1,269 @@
+"""LimitSet: limits that are taken together, all or nothing.
+
+Guarantees: one arbiter counts it, so a set that is handed to several workers, of whatever modes, is one limit. It is
+first come, first served over the whole set. What is wrong with a request is said at its line.
+Called by: users; workers, through the LimitPool that is their `self.limits`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from math import isnan
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from concurry.acquisition import Acquisition, NothingToAcquire, PendingAcquisition
+from concurry.limit import Limit, RateLimit, checked_amount, number
+from concurry.runtime.clock import Clock
+from concurry.runtime.clock import system as system_clock
+from concurry.runtime.enums import ExecutionMode
+from concurry.runtime.limiter.arbiter import Arbiter
+from concurry.runtime.limiter.lease import Lease
+from concurry.runtime.limiter.owner import current_owner
+from concurry.runtime.limiter.waiting import take_now, wait, wait_async
+
+__all__ = ["LimitSet"]
+
+log = logging.getLogger("concurry")
+_MOST = sys.float_info.max
+_NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
+
+
+class LimitSet:
+    """Limits that are taken together.
+
+    Args:
+        limits: the limits; no key twice. None or empty: everything is granted.
+        shared: whether the actors of a pool may share it; False on a pool is an error there.
+        mode: a hint, which may differ from the worker's.
+        config: anything that belongs with the limits, such as the account they are for; `acq.config` is a copy.
+        clock: for tests.
+
+    Raises:
+        ValueError: "Duplicate limit key", or an unknown mode. TypeError: something that is no limit.
+    """
+
+    __slots__ = (
+        "_arbiter",
+        "_by_key",
+        "_config",
+        "_implied",
+        "_nothing",
+        "_warned",
+        "limits",
+        "mode",
+        "reported",
+        "shared",
+    )
+
+    limits: tuple[Limit, ...]
+    shared: bool
+    mode: ExecutionMode
+    reported: Mapping[str, Limit]  # those whose use must be reported
+
+    def __init__(
+        self,
+        limits: Iterable[Limit] | Limit | None = None,
+        shared: bool = False,
+        mode: ExecutionMode | str = ExecutionMode.Sync,
+        config: Mapping[str, Any] | None = None,
+        *,
+        clock: Clock = system_clock,
+    ) -> None:
+        given = [limits] if isinstance(limits, Limit) else list(limits or ())
+        by_key: dict[str, Limit] = {}
+        for limit in given:
+            if not isinstance(limit, Limit):
+                raise TypeError(
+                    f"a LimitSet is made of limits (RateLimit, CallLimit, ResourceLimit), not of {limit!r}"
+                )
+            if limit.key in by_key:
+                raise ValueError(f"Duplicate limit key {limit.key!r}: a key names one limit of a LimitSet")
+            by_key[limit.key] = limit
+        arbiter = Arbiter({key: limit.make_meter() for key, limit in by_key.items()}, clock)
+        by_key = {key: limit.bound_to(arbiter) for key, limit in by_key.items()}
+        self._fix(
+            limits=tuple(by_key.values()),
+            shared=bool(shared),
+            mode=ExecutionMode(mode),
+            reported={key: limit for key, limit in by_key.items() if isinstance(limit, RateLimit)},
+            _arbiter=arbiter,
+            _by_key=by_key,
+            _config=dict(config) if config else _NO_CONFIG,
+            _implied={key: it.default_amount for key, it in by_key.items() if it.default_amount is not None},
+            _warned=set(),
+        )
+        self._fix(_nothing=None if by_key else NothingToAcquire(self))
+
+    _arbiter: Arbiter
+    _by_key: dict[str, Limit]
+    _config: Mapping[str, Any]
+    _implied: dict[str, float]  # what a request takes without naming it
+    _nothing: NothingToAcquire | None  # of a set without limits, what every request gets
+    _warned: set[tuple[str, str]]
+
+    def _fix(self, **fields: Any) -> None:
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """A copy of what was given as `config`."""
+        return dict(self._config)
+
+    # -- taking ------------------------------------------------------------------------------------------------
+
+    def acquire(self, requested: Mapping[str, float] | None = None, timeout: float | None = None) -> Acquisition:
+        """Take what is requested, all or nothing, or wait for it, first come, first served.
+
+        In a running event loop it returns at once: `async with` or `await` on the result takes it, plain `with` only
+        where it is free without waiting.
+
+        Args:
+            requested: amounts by key. A CallLimit or ResourceLimit that is not named is taken with 1, a RateLimit not
+                at all. An unknown key: one log warning, and ignored.
+            timeout: seconds to wait at most; None waits as long as it takes.
+
+        Returns:
+            The acquisition, to be used in `with`, or released by `release()`.
+
+        Raises:
+            TimeoutError: it was not free in time; nothing is taken.
+            ValueError: nothing requested and a RateLimit in the set; more than a capacity; no number above 0.
+            concurrent.futures.CancelledError: the call that asks has ended meanwhile.
+        """
+        if not requested and self._nothing is not None:
+            return self._nothing
+        loops = sys.modules.get("asyncio.events")  # not imported: no loop runs
+        if loops is not None and loops._get_running_loop() is not None:
+            return acquire_in_loop((self,), requested, timeout)
+        amounts = self.amounts(requested)
+        if not amounts:
+            return self.nothing()
+        lease = Lease(self._arbiter, amounts, current_owner.get())
+        if not self._arbiter.try_request(lease) and wait((lease,), checked_timeout(timeout)) is None:
+            raise late((self,), amounts, timeout)
+        return Acquisition(self, lease)
+
+    def try_acquire(self, requested: Mapping[str, float] | None = None) -> Acquisition:
+        """Take what is requested if it is free now and nobody waits for it; never waits. `.successful` says whether.
+
+        Raises: ValueError, as `acquire` does.
+        """
+        if not requested and self._nothing is not None:
+            return self._nothing
+        lease = self.lease(requested)
+        if lease is None:
+            return self.nothing()
+        return Acquisition(self, lease if self._arbiter.try_request(lease) else None)
+
+    async def async_acquire(
+        self, requested: Mapping[str, float] | None = None, timeout: float | None = None
+    ) -> Acquisition:
+        """`acquire` for coroutines: waits without holding up the loop. A task that is cancelled takes its request
+        back. Arguments, result and errors are those of `acquire`."""
+        return await acquire_async((self,), requested, timeout)
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    def get_stats(self) -> dict[str, dict[str, Any]]:
+        """The statistics of each limit, by key."""
+        return {key: limit.get_stats() for key, limit in self._by_key.items()}
+
+    def __getitem__(self, key: str) -> Limit:
+        try:
+            return self._by_key[key]
+        except KeyError:
+            raise KeyError(f"{key!r} is no key of this LimitSet; it has {list(self._by_key)}") from None
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_key)
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __bool__(self) -> bool:
+        return True  # also without limits: it is there
+
+    def __repr__(self) -> str:
+        config = f", config={dict(self._config)!r}" if self._config else ""
+        return f"LimitSet({list(self.limits)!r}, shared={self.shared}, mode={self.mode.value!r}{config})"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a LimitSet cannot be changed: make a new one with another {name}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a LimitSet cannot be changed")
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            "a LimitSet cannot be copied or pickled: the copy would be another limit. Hand it to a worker with "
+            "limits=..., and use self.limits there"
+        )
+
+    # -- for LimitPool and acquisitions --------------------------------------------------------------------------
+
+    def amounts(self, requested: Mapping[str, float] | None) -> dict[str, float]:
+        """What a request takes, by key; empty where the set has no limits. Raises ValueError as `acquire` does."""
+        amounts = self._implied.copy()
+        named = False
+        for key, amount in (requested or {}).items():
+            limit = self._by_key.get(key)
+            if limit is None:
+                self._warn_unknown(key)
+                continue
+            named = True
+            if type(amount) is not int and type(amount) is not float:
+                amount = checked_amount(limit, amount)
+            if not 0 < amount <= limit.capacity or amount > _MOST:
+                raise _impossible(limit, amount)
+            amounts[key] = amount
+        if not named and self.reported and (needed := [k for k in self.reported if k not in self._implied]):
+            raise ValueError(
+                f"Must specify requested amount for RateLimit {needed}: acquire(requested={{{needed[0]!r}: ...}})"
+            )
+        for key in self._implied:
+            if amounts[key] > self._by_key[key].capacity:
+                raise _impossible(self._by_key[key], amounts[key])
+        return amounts
+
+    def lease(self, requested: Mapping[str, float] | None) -> Lease | None:
+        """A new lease for a request; None where there is nothing to lease."""
+        amounts = self.amounts(requested)
+        return Lease(self._arbiter, amounts, current_owner.get()) if amounts else None
+
+    def nothing(self) -> NothingToAcquire:
+        """What a request gets that takes nothing."""
+        return self._nothing or NothingToAcquire(self)
+
+    def prospect(self, requested: Mapping[str, float] | None) -> tuple[int, float, float]:
+        """How soon a request would be granted; the least is the soonest."""
+        return self._arbiter.prospect(self.amounts(requested))
+
+    def number(self, key: str, used: Any) -> float:
+        """A reported usage as a number."""
+        return number(used, f"the usage of {key!r}")
+
+    def _warn_unknown(self, key: str) -> None:
+        if ("unknown", key) not in self._warned:
+            self._warned.add(("unknown", key))
+            log.warning("Unknown limit key %r is ignored. Available limit keys: %s", key, list(self._by_key))
+
+    def warn_not_acquired(self, key: str, acquired: Iterable[str]) -> None:
+        """Log, once per key, that a report names what was not acquired."""
+        if ("update", key) not in self._warned:
+            self._warned.add(("update", key))
+            log.warning("Cannot update limit %r: it was not acquired. Available keys: %s", key, list(acquired))
+
+
+def acquire_in_loop(sets: Iterable[LimitSet], requested: Mapping[str, float] | None, timeout: float | None) -> Any:
+    ...
+
+
+def _impossible(limit: Limit, amount: Any) -> ValueError:
+    ...

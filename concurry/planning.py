@@ -1,0 +1,146 @@
+"""From a class and its options to the plan that the engine carries out.
+
+Guarantees: everything that can be wrong is found here, at the line of `.init()`, before an actor is started.
+Called by: `.init()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from concurry.methods import ends_itself
+from concurry.options import Options
+from concurry.retry import compile_policies
+from concurry.runtime.balancing import BY_NAME
+from concurry.runtime.enums import ExecutionMode
+from concurry.runtime.plan import Init, Method, Plan
+from concurry.runtime.restart import Intensity
+from concurry.transports.base import Transport
+from concurry.transports.registry import find
+
+
+def make_plan(
+    cls: type,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: Options,
+    methods: Mapping[str, bool],
+    *,
+    class_gives_limits: bool,
+) -> tuple[Plan, Transport]:
+    """Plan a worker.
+
+    Args:
+        methods: by name; True for an async one.
+        class_gives_limits: whether `self.limits` is there without anything being set on the instance.
+
+    Raises:
+        TypeError: the class cannot take what has to be set on its instances; the init arguments do not fit.
+        ValueError: limits or a retry policy that cannot be.
+        NotImplementedError: a mode that this version has not got.
+    """
+    name, mode = cls.__name__, options.mode.value
+    transport = find(mode, concurrent=options.max_concurrency > 1)
+    retries = compile_policies(options, methods, name)
+    table = {
+        method: Method(
+            method,
+            is_async,
+            retries.policies[method],
+            method in retries.named,
+            options.timeout_for(method),
+        )
+        for method, is_async in methods.items()
+    }
+    sets_limits = options.limits is not None or not class_gives_limits
+    if sets_limits and _has_own_limits(cls):
+        if options.limits is not None:
+            raise TypeError(
+                f"{name} has a `limits` of its own, so the option limits=... has no place to go; rename one of the two"
+            )
+        sets_limits = False
+    _check_room(cls, sets_limits, [m.name for m in table.values() if m.named and m.policy is not None])
+    if options.on_demand:  # elsewhere the actors are built at once, and tell
+        _check_arguments(cls, args, kwargs)
+    concurrency = options.max_concurrency if options.mode is not ExecutionMode.Sync else 1
+    init = Init(
+        cls,
+        args,
+        dict(kwargs),
+        _limits_maker(options) if sets_limits else None,
+        leases=options.limits is not None,
+        sets_limits=sets_limits,
+        ends=ends_itself(cls),
+    )
+    plan = Plan(
+        name=name,
+        mode=mode,
+        init=init,
+        methods=table,
+        actors=options.actors,
+        most_actors=options.most_actors,
+        on_demand=options.on_demand,
+        max_concurrency=concurrency,
+        lanes=_lanes(options.mode, methods),
+        choose=BY_NAME[options.load_balancing.value],
+        mailbox_size=options.mailbox_size,
+        block=options.on_full == "block",
+        unwrap=options.unwrap_futures,
+        intensity=Intensity(options.max_restarts, options.restart_window),
+        stop_timeout_s=options.stop_timeout,
+        init_timeout_s=options.init_timeout,
+        exit_timeout_s=options.exit_timeout,
+    )
+    return plan, transport
+
+
+def _lanes(mode: ExecutionMode, methods: Mapping[str, bool]) -> tuple[frozenset[str], ...]:
+    if mode is not ExecutionMode.Asyncio:
+        return ()
+    async_names = frozenset(name for name, is_async in methods.items() if is_async)
+    return async_names, frozenset(methods) - async_names
+
+
+def _limits_maker(options: Options) -> Callable[[int], Any]:
+    from concurry.limits import limits_for_worker, shared_limits
+
+    normalised = shared_limits(options.limits, pooled=options.pooled)
+    return lambda index: limits_for_worker(normalised, index)
+
+
+def _has_own_limits(cls: type) -> bool:
+    return any(
+        "limits" in vars(owner) or "limits" in vars(owner).get("__annotations__", {})
+        for owner in cls.__mro__
+        if owner.__module__ != "concurry.worker"
+    )
+
+
+def _check_room(cls: type, sets_limits: bool, named: list[str]) -> None:
+    wanted = [*(["limits"] if sets_limits else []), *named]
+    if not wanted or cls.__dictoffset__:
+        return
+    missing = [name for name in wanted if not _is_slot(cls, name)]
+    if missing:
+        raise TypeError(
+            f"{cls.__name__}: its __slots__ leave no room for {', '.join(missing)}, which concurry sets on the "
+            f"instance (limits, and methods that a retry policy names). Add '__dict__' or the name to __slots__"
+        )
+
+
+def _is_slot(cls: type, name: str) -> bool:
+    return any(type(vars(owner).get(name)).__name__ == "member_descriptor" for owner in cls.__mro__)
+
+
+def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    import inspect
+
+    try:
+        signature = inspect.signature(cls)
+    except (TypeError, ValueError):  # a class in C, or one that hides it: its first call will tell
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{cls.__name__}.init(): {error}") from None

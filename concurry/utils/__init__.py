@@ -1,0 +1,1 @@
+"""Where older code finds `ProgressBar`; everything here is exported from `concurry` itself."""

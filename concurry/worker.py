@@ -1,0 +1,179 @@
+"""The worker: the class that a user writes, and how it is started.
+
+Guarantees: the class stays as it was written. `LLM(...)` is the plain object, for tests and debugging (but where
+`auto_init` holds); `LLM.options(...).init(...)` starts actors that hold one each and returns the handle.
+Called by: users.
+
+    class LLM(Worker, mode="thread"): ...      options on the class, inherited by subclasses
+    LLM.options(max_workers=8).init("…")       stronger ones for this handle; checked at their line
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+from concurry import config
+from concurry.handle import Handle
+from concurry.methods import method_table, refuse_taken
+from concurry.options import Options, check
+from concurry.planning import make_plan
+from concurry.runtime.actor import building
+from concurry.runtime.enums import ExecutionMode
+from concurry.runtime.pool import start
+
+if TYPE_CHECKING:
+    from typing import Self, Unpack
+
+    from concurry.limits import LimitPool
+    from concurry.option_types import OptionArgs
+
+W = TypeVar("W")
+
+_declared: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()  # what each class's own line says
+
+
+class _Limits:
+    """`self.limits` of an object that was given none: limits that grant everything. No data descriptor, so what is
+    set on an instance goes before it."""
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> LimitPool: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        if building.limits is not None and building.limits[0] is instance:
+            return building.limits[1] or _no_limits()  # pydantic's __init__ has dropped what was set on the instance
+        return _no_limits()
+
+
+_none: Any = None
+
+
+def _no_limits() -> Any:
+    global _none
+    if _none is None:
+        from concurry.limits import limits_for_worker, shared_limits
+
+        _none = limits_for_worker(shared_limits(None, pooled=False), 0)
+    return _none
+
+
+class Worker:
+    """The base of a worker class: write any `__init__` and any methods, sync or async.
+
+    Class arguments are options: `class LLM(Worker, mode="thread", max_workers=8)`. `auto_init=True`, the default where
+    a class has any option, makes `LLM(...)` itself start the worker and return the handle.
+
+    Attributes:
+        limits: what the option `limits` gives; always there, and granting everything where there are none.
+    """
+
+    __slots__ = ()
+    limits = _Limits()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        raw, building.raw = building.raw, False  # it holds for this one object, not for workers that it makes
+        if not raw and _starts_itself(cls):
+            return init(cls, {}, args, kwargs)  # type: ignore[return-value]
+        if super().__new__ is object.__new__:
+            return super().__new__(cls)
+        return super().__new__(cls, *args, **kwargs)
+
+    def __init_subclass__(cls, *, auto_init: bool | None = None, **given: Any) -> None:
+        last = not hasattr(super().__init_subclass__, "__func__")  # only object's comes after ours
+        theirs = {} if last else _not_ours(given)
+        super().__init_subclass__(**theirs)
+        refuse_taken(cls)
+        said = check({name: value for name, value in given.items() if name not in theirs}, worker=cls.__name__)
+        if auto_init is not None:
+            said["auto_init"] = auto_init
+        if said:
+            _declared[cls] = said
+
+    @classmethod
+    def options(cls: type[W], **given: Unpack[OptionArgs]) -> Launcher[W]:
+        """Say how this worker is run; `.init(...)` on what is returned starts it.
+
+        Args:
+            given: any of the options in `concurry.options.Options`, by keyword.
+
+        Raises:
+            TypeError: an unknown option, with the nearest known one.
+            ValueError: an option that cannot have this value.
+        """
+        return Launcher(cls, check(given, worker=cls.__name__))
+
+    @classmethod
+    def init(cls: type[W], *args: Any, **kwargs: Any) -> Handle[W]:
+        """Start the worker with the options of its class and of the configuration. See `Launcher.init`."""
+        return init(cls, {}, args, kwargs)
+
+
+class Launcher(Generic[W]):
+    """A worker class with options, ready to be started. May be used any number of times."""
+
+    def __init__(self, cls: type[W], given: dict[str, Any]) -> None:
+        self._cls = cls
+        self._given = given
+
+    def options(self, **given: Unpack[OptionArgs]) -> Launcher[W]:
+        """The same with further options, which go before those that were said already."""
+        return Launcher(self._cls, {**self._given, **check(given, worker=self._cls.__name__)})
+
+    def init(self, *args: Any, **kwargs: Any) -> Handle[W]:
+        """Start the actors, each with an object made by `cls(*args, **kwargs)`, and wait until all are there.
+
+        Returns:
+            The handle: one function for each method, `stop()`, and a context manager that stops.
+
+        Raises:
+            WorkerInitError: `__init__` took longer than `init_timeout`.
+            TypeError, ValueError: options that cannot be; a class that cannot take `limits`.
+            Exception: whatever `__init__` raised. No actor is left in any of these cases.
+        """
+        return init(self._cls, self._given, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"{self._cls.__name__}.options({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
+
+
+def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle[W]:
+    """Start a worker with what is `given` in front of what its class and the configuration say."""
+    methods = method_table(cls)
+    options = Options.resolve(
+        [given, *_class_layers(cls), *config.layers()],
+        worker=cls.__name__,
+        auto=lambda: _auto(methods),
+        methods=methods,
+    )
+    plan, transport = make_plan(cls, args, kwargs, options, methods, class_gives_limits=issubclass(cls, Worker))
+    return Handle(cls, options, start(plan, transport))
+
+
+def _auto(methods: dict[str, bool]) -> ExecutionMode:
+    return ExecutionMode.Asyncio if methods and all(methods.values()) else ExecutionMode.Threads
+
+
+def _class_layers(cls: type) -> list[dict[str, Any]]:
+    """What the class and its bases say, the nearest first."""
+    said = [_declared.get(owner, {}) for owner in cls.__mro__]
+    return [{name: value for name, value in layer.items() if name != "auto_init"} for layer in said if layer]
+
+
+def _starts_itself(cls: type) -> bool:
+    said = [_declared.get(owner, {}) for owner in cls.__mro__]
+    auto: bool | None = next((layer["auto_init"] for layer in said if "auto_init" in layer), None)
+    return any(said) if auto is None else auto
+
+
+def _not_ours(given: dict[str, Any]) -> dict[str, Any]:
+    """Class arguments that are for another base's `__init_subclass__`."""
+    from concurry.options import KNOWN
+
+    return {name: value for name, value in given.items() if name not in KNOWN}
+

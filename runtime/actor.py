@@ -1,0 +1,348 @@
+"""The actor: the user's object, and how one of its methods is run.
+
+A call from outside passes these layers, outermost first; a method has only those that were asked for, and the loop
+calls it directly where none was:
+
+    call_timeout -> retry policy -> leases of one attempt -> the method -> settle (run a coroutine, refuse a generator)
+
+Guarantees: the object is the user's own, never subclassed or wrapped; only `limits`, and methods that a retry policy
+names, are set on the instance, before `__init__` runs. Whatever a method raises, also a `BaseException`, comes out of
+`run` and `run_async` as an exception of that one call.
+Assumes: built and used in the actor's own context (its thread, its loop); the side lane of a loop may call `run` too.
+Called by: the member builds it; the serial loop and the loop's lanes call it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from concurry.runtime import attempts
+from concurry.runtime.attempts import CallInfo
+from concurry.runtime.clock import Clock
+from concurry.runtime.plan import Method, Plan
+from concurry.runtime.settle import GENERATORS, UNSETTLED, OwnLoop, refuse_generator
+from concurry.transports.errors import RemoteBaseError
+
+log = logging.getLogger("concurry")
+
+
+class _Building(threading.local):
+    """What is being made in this thread, for the class-level hooks of `Worker`."""
+
+    raw = False  # Invariant: True only while `__new__` of a worker class runs on behalf of an actor
+    limits: Any = None  # those of the object whose `__init__` runs
+
+
+building = _Building()
+
+
+class Actor:
+    """See the module's docstring.
+
+    Args:
+        member: whose actor it is: `index`, its number in the pool; `pause(seconds)`, which waits and says True, or False
+            where the actor is told to end meanwhile; as text its name, such as ``LLM[3]``.
+        deadlines: what watches over `call_timeout`, where any method has one.
+    """
+
+    def __init__(self, plan: Plan, member: Any, *, clock: Clock, deadlines: Any = None) -> None:
+        self.name = str(member)
+        self._plan = plan
+        self._clock = clock
+        self._member = member
+        self._pause: Callable[[float], bool] = member.pause
+        self._deadlines = deadlines
+        self._own_loop = OwnLoop(self.name)
+        self._layers: dict[str, Callable[[Any], Any]] = {}
+        self._async_layers: dict[str, Callable[[Any], Any]] = {}
+        self._scope: Callable[[], Any] = Leases if plan.init.leases else nullcontext
+        self.instance = self._build(member.index)
+        # Invariant: the sync methods that need no layer, bound. The loop looks here first.
+        self.plain = {name: getattr(self.instance, name) for name in self.without_layers(is_async=False)}
+
+    def without_layers(self, *, is_async: bool) -> list[str]:
+        """The methods that may be called as they are."""
+        methods = self._plan.methods.values()
+        return [method.name for method in methods if method.is_async is is_async and not self._layered(method)]
+
+    def _layered(self, method: Method) -> bool:
+        return method.policy is not None or self._plan.init.leases or method.timeout_s is not None
+
+    # -- building ------------------------------------------------------------------------------------------------
+
+    def _build(self, index: int) -> Any:
+        init = self._plan.init
+        limits = init.limits(index) if init.limits is not None else None
+        if type(init.cls).__call__ is not type.__call__:  # its metaclass makes objects in a way of its own
+            instance = init.cls(*init.args, **init.kwargs)
+            self._set_on(instance, limits)
+            return instance
+        building.raw = True
+        try:
+            instance = init.cls.__new__(init.cls, *init.args, **init.kwargs)
+        finally:
+            building.raw = False
+        if not isinstance(instance, init.cls):
+            return instance
+        self._set_on(instance, limits)
+        before, building.limits = building.limits, (instance, limits)
+        try:
+            type(instance).__init__(instance, *init.args, **init.kwargs)
+        finally:
+            building.limits = before
+        self._set_on(instance, limits)  # again: pydantic's __init__ replaces the instance's __dict__
+        return instance
+
+    def _set_on(self, instance: Any, limits: Any) -> None:
+        if self._plan.init.sets_limits:
+            object.__setattr__(instance, "limits", limits)
+        for method in self._plan.methods.values():
+            if method.named and method.policy is not None:
+                bound = getattr(type(instance), method.name).__get__(instance, type(instance))
+                object.__setattr__(instance, method.name, self._named(method, bound))
+
+    def _named(self, method: Method, bound: Callable[..., Any]) -> Callable[..., Any]:
+        assert method.policy is not None
+        return attempts.wrap_named(
+            method.policy,
+            bound,
+            CallInfo(method.name, self._plan.name),
+            is_async=method.is_async,
+            clock=self._clock,
+            wait=pause_async if method.is_async else self._pause,
+            scope=self._scope,
+        )
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def run(self, call: Any) -> Any:
+        """Run a call to its end in this thread; an async method on the actor's own loop."""
+        layers = self._layers.get(call.name)
+        if layers is None:
+            layers = self._layers[call.name] = self._layers_of(self._plan.methods[call.name])
+        return layers(call)
+
+    def settle(self, result: Any, call: Any) -> Any:
+        """The result that `result`, a coroutine or a generator, stands for."""
+        if result.__class__ in GENERATORS:
+            raise refuse_generator(result, f"{self._plan.name}.{call.name}()")
+        return self._own_loop.run(result, call)
+
+    def settle_on(self, loop: Any) -> None:
+        """From now on `settle` runs coroutines on `loop`, which runs in another thread."""
+        self._own_loop = _Elsewhere(loop)  # type: ignore[assignment]
+
+    def _layers_of(self, method: Method) -> Callable[[Any], Any]:
+        bound, settle, scope = self._unretried(method), self.settle, self._scope
+        info, policy, deadlines = CallInfo(method.name, self._plan.name), method.policy, self._deadlines
+        timeout_s = method.timeout_s
+
+        def once(call: Any) -> Callable[..., Any]:
+            def method_settled(*args: Any, **kwargs: Any) -> Any:
+                result = bound(*args, **kwargs)
+                return settle(result, call) if result.__class__ in UNSETTLED else result
+
+            return method_settled
+
+        def layers(call: Any) -> Any:
+            deadline = deadlines.watch(call, self._member, timeout_s) if timeout_s is not None else None
+            try:
+                if policy is None:
+                    with scope():
+                        return once(call)(*call.args, **(call.kwargs or {}))
+                return attempts.run(
+                    policy,
+                    once(call),
+                    call.args,
+                    call.kwargs or {},
+                    info,
+                    clock=self._clock,
+                    wait=self._pause,
+                    scope=scope,
+                    deadline=deadline,
+                    **_carried(call),
+                )
+            finally:
+                if deadline is not None:
+                    deadlines.ended(call, timeout_s)
+
+        return layers
+
+    def async_body(self, call: Any) -> Any:
+        """An awaitable of the call's result, for the loop's lane to await: the method itself where it has no layer."""
+        method = self._plan.methods[call.name]
+        if not self._layered(method):
+            return getattr(self.instance, call.name)(*call.args, **(call.kwargs or {}))
+        layers = self._async_layers.get(call.name)
+        if layers is None:
+            layers = self._async_layers[call.name] = self._async_layers_of(method)
+        return layers(call)
+
+    def _async_layers_of(self, method: Method) -> Callable[[Any], Any]:
+        bound, scope = self._unretried(method), self._scope
+        info, policy, deadlines = CallInfo(method.name, self._plan.name), method.policy, self._deadlines
+        timeout_s = method.timeout_s
+
+        async def layers(call: Any) -> Any:
+            args, kwargs = call.args, call.kwargs or {}
+            deadline = deadlines.watch(call, self._member, timeout_s) if timeout_s is not None else None
+            try:
+                if policy is None:
+                    with scope():
+                        return await bound(*args, **kwargs)
+                return await attempts.run_async(
+                    policy,
+                    bound,
+                    args,
+                    kwargs,
+                    info,
+                    clock=self._clock,
+                    wait=pause_async,
+                    scope=scope,
+                    deadline=deadline,
+                    **_carried(call),
+                )
+            finally:
+                if deadline is not None:
+                    deadlines.ended(call, timeout_s)
+
+        return layers
+
+    def _unretried(self, method: Method) -> Callable[..., Any]:
+        """The bound method as the class has it: the policy is applied once, outside."""
+        if not (method.named and method.policy is not None):
+            return getattr(self.instance, method.name)  # type: ignore[no-any-return]
+        bound: Callable[..., Any] = getattr(type(self.instance), method.name).__get__(self.instance)
+        return bound
+
+    # -- ending --------------------------------------------------------------------------------------------------
+
+    def end(self) -> Any:
+        """Call the class's own `stop`, where it has one. Returns an awaitable where that is async."""
+        if not self._plan.init.ends:
+            return None
+        try:
+            return self.instance.stop()
+        except BaseException:
+            log.exception("%s: its own stop() raised; the actor ends all the same", self.name)
+            return None
+
+    def close(self) -> None:
+        """Call the class's own `stop`, close the actor's own event loop, and let the user's object go."""
+        ending = self.end()
+        if ending.__class__ in UNSETTLED:
+            try:
+                self.settle(ending, _StopCall())
+            except BaseException:
+                log.exception("%s: its own stop() raised; the actor ends all the same", self.name)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the actor's own event loop and drop the user's object."""
+        self._own_loop.close()
+        self.plain.clear()
+        self._layers.clear()
+        self._async_layers.clear()
+        for method in self._plan.methods.values():
+            if method.named and getattr(self.instance, "__dict__", {}).pop(method.name, None):
+                log.debug("%s: %s is the class's own again", self.name, method.name)
+        self.instance = None
+
+    def seen(self, error: BaseException, call: Any) -> BaseException:
+        """The exception as the caller gets it: without our own frame, and never one that would end the caller."""
+        traceback = error.__traceback__
+        if traceback is not None:
+            error.__traceback__ = traceback.tb_next
+        if isinstance(error, Exception):
+            return error
+        return wrapped(error, f"{self.name}.{call.name}()")
+
+
+def wrapped(error: BaseException, who: str) -> BaseException:
+    """A `BaseException` as an `Exception`: those that asyncio and threads know as cancellation stay what they are."""
+    import concurrent.futures
+    from asyncio import CancelledError
+    from traceback import format_exception
+
+    if isinstance(error, CancelledError):
+        return concurrent.futures.CancelledError(*error.args)
+    name = type(error).__name__
+    remote = RemoteBaseError(
+        f"{who} raised {name}{f'({error})' if str(error) else ''}. It ended this call only; the worker goes on. To "
+        f"report a failure raise an Exception; to end the worker call stop() on its handle.",
+        type_name=f"{type(error).__module__}.{type(error).__qualname__}",
+        traceback="".join(format_exception(error)),
+    )
+    remote.__cause__ = error
+    return remote
+
+
+class Leases:
+    """What one attempt of a call holds of the limits: given back when it ends, however it ends."""
+
+    __slots__ = ("_owner", "_token")
+
+    def __enter__(self) -> None:
+        from concurry.runtime.limiter.owner import LeaseOwner, current_owner
+
+        self._owner = LeaseOwner("a call")
+        self._token = current_owner.set(self._owner)
+
+    def __exit__(self, *_: object) -> None:
+        from concurry.runtime.limiter.owner import current_owner
+
+        current_owner.reset(self._token)
+        self._owner.close()
+
+
+async def pause_async(seconds: float) -> bool:
+    """Let the loop run other calls for that long. The actor's end cancels it."""
+    import asyncio
+
+    await asyncio.sleep(seconds)
+    return True
+
+
+def _carried(call: Any) -> dict[str, Any]:
+    carried = getattr(call, "carried", None)
+    return {} if carried is None else {"first_attempt": carried.attempts + 1, "started": carried.started}
+
+
+class _StopCall:
+    """Stands for a call while the class's own async `stop` runs."""
+
+    name = "stop"
+    extra: Any = None
+
+    @staticmethod
+    def done() -> bool:
+        return False
+
+
+class _Elsewhere:
+    """Runs coroutines of a sync method on the actor's loop, from beside it."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+
+    def run(self, awaitable: Any, call: Any) -> Any:
+        import asyncio
+
+        async def on_loop() -> Any:
+            call.extra = asyncio.current_task()
+            if call.done():  # cancelled between its beginning and the line above
+                awaitable.close()
+                return None
+            return await awaitable
+
+        try:
+            return asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result()
+        finally:
+            call.extra = None
+
+    def close(self) -> None:
+        """The loop is its owner's to close."""

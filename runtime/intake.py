@@ -1,0 +1,242 @@
+"""The intake: how a call is accepted, from the user's line into the mailbox.
+
+    handle.method(...)  --no future among the arguments, no bound-->  mailbox.waiting.append      (the hot path)
+                        --bounded-->  a place is taken (or waited for)  -->  mailbox
+                        --futures among the arguments-->  parked: when the last is done, their results take their places
+                                                          and the call goes to the mailbox; one that failed ends it
+
+Guarantees: an accepted call is in the mailbox, parked, held by an actor, or closed; nothing else. Submission never
+waits for a future. Calls from one thread reach the mailbox in the order they were made (parked ones when they can).
+Assumes: the mailbox and the bound belong to this intake alone.
+Called by: the handle (`caller`), futures (`cancel`, `sole_member`: it is their owner), the supervisor (`close`).
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Any
+
+from concurry.runtime import arguments
+from concurry.runtime.arguments import PLAIN
+from concurry.runtime.foreign import ConcurrentFuture
+from concurry.runtime.future import PENDING
+from concurry.runtime.mailbox import Bound, Mailbox
+from concurry.runtime.settle import interrupt
+
+
+class Intake:
+    """One lane of a pool: the methods that share a mailbox.
+
+    Attributes:
+        sole: the one actor behind it, where it is one that runs one call at a time; for deadlock detection.
+    """
+
+    def __init__(self, mailbox: Mailbox, bound: Bound | None, *, unwrap: bool) -> None:
+        self.mailbox = mailbox
+        self.bound = bound
+        self.sole: Any = None
+        self.parked: dict[Any, Any] = {}  # whoever takes a call out of it goes on with that call
+        self._unwrap = unwrap
+        self._draining = False
+
+    # -- accepting -----------------------------------------------------------------------------------------------
+
+    def caller(self, name: str) -> Callable[..., ConcurrentFuture[Any]]:
+        """The function behind `handle.<name>`. It is the hot path: everything it needs is looked up once, here."""
+        new, cls, plain, pending = ConcurrentFuture.__new__, ConcurrentFuture, PLAIN, PENDING
+        submit, mailbox, owner = self.submit, self.mailbox, self
+        append, ready, match = mailbox.waiting.append, mailbox.ready, mailbox.match
+        bounded, unwrap = self.bound is not None, self._unwrap
+
+        def call_method(*args: Any, **kwargs: Any) -> ConcurrentFuture[Any]:
+            call: ConcurrentFuture[Any] = new(cls)
+            call._status = pending
+            call._stage = 0
+            call._veto = call._hooks = call._exception = call.extra = None
+            call.name = name
+            call.args = args
+            call.kwargs = kwargs or None
+            call.owner = owner
+            if bounded or (
+                unwrap and not (plain.issuperset(map(type, args)) and plain.issuperset(map(type, kwargs.values())))
+            ):
+                submit(call)
+                return call
+            append(call)
+            if ready:
+                match(call)
+            return call
+
+        call_method.__name__ = call_method.__qualname__ = name
+        return call_method
+
+    def submit(self, call: Any) -> None:
+        """Accept a call of any kind. Raises MailboxFullError, or why the pool takes no more."""
+        if self.bound is not None:
+            self.bound.admit()
+        futures = arguments.find(call.args, call.kwargs) if self._unwrap else ()
+        if futures:
+            self._park(call, futures)
+        else:
+            self.mailbox.put(call)
+
+    def wait_for_arguments(self, call: Any) -> bool:
+        """In the caller's own thread: wait for the futures among the arguments. False: one failed, and ended the call."""
+        if not self._unwrap or not (futures := arguments.find(call.args, call.kwargs)):
+            return True
+        from concurry.runtime.foreign import wrap_future
+
+        try:
+            results = {id(future): wrap_future(future).result() for future in futures}
+            call.args = arguments.replace(call.args, results)
+            call.kwargs = arguments.replace(call.kwargs, results)
+        except Exception as error:  # the failure of an argument is the call's
+            call.abandon(error)
+            return False
+        return True
+
+    def _park(self, call: Any, futures: Any) -> None:
+        refusal = self.mailbox.refusal
+        if refusal is not None:
+            raise refusal()
+        self.parked[call] = parked = _Parked(self, call, futures)
+        parked.start()
+        refusal = self.mailbox.refusal
+        if refusal is not None and self._unpark(call) and call.withdraw(refusal()):  # closed meanwhile
+            raise refusal()
+
+    def _unpark(self, call: Any) -> bool:
+        """Take a call out of the parked. True: it was there, and is the caller's to go on with."""
+        return self.parked.pop(call, None) is not None
+
+    def resolved(self, call: Any, futures: Any) -> None:
+        """Every future among the call's arguments is done, or one has failed. Never raises: it runs in a hook."""
+        if not self._unpark(call):
+            return
+        try:
+            results = {id(future): ours.result() for future, ours in futures}
+            call.args = arguments.replace(call.args, results)
+            call.kwargs = arguments.replace(call.kwargs, results)
+        except BaseException as error:  # the failure of an argument is the call's
+            self._end(call, error)
+            return
+        self._put(call)
+
+    def _end(self, call: Any, error: BaseException) -> None:
+        if self.bound is not None:
+            self.bound.free()
+        call.abandon(error)
+        self._drain_if_over()
+
+    def wait_again(self, call: Any) -> None:
+        """A call that was lost with its actor waits for its next attempt: accepted, and held by no actor."""
+        if self.bound is not None:
+            self.bound.readmit(1)
+        self.parked[call] = True
+        if not call.reopen():
+            self._gone(call)
+        elif self.mailbox.refusal is not None and self._unpark(call):  # closed meanwhile
+            call.withdraw(self.mailbox.refusal())
+
+    def resume(self, call: Any) -> None:
+        """Its wait is over. Never raises: it runs on a timer."""
+        if self._unpark(call):
+            self._put(call)
+
+    def _put(self, call: Any) -> None:
+        try:
+            self.mailbox.put(call)
+        except BaseException as error:  # closed meanwhile: the call was withdrawn by `put`, its future tells
+            call.abandon(error)
+        self._drain_if_over()
+
+    # -- what a future asks of its owner -----------------------------------------------------------------------------
+
+    def cancel(self, call: Any) -> bool:
+        """See `BaseFuture.cancel`."""
+        task = call.extra
+        if call.withdraw(CancelledError()):
+            self._gone(call)
+            return True
+        if task is not None and call.abandon(CancelledError()):
+            interrupt(task)
+            return True
+        return False
+
+    def give_up(self, call: Any, reason: BaseException) -> None:
+        """End a call that waits."""
+        if call.withdraw(reason):
+            self._gone(call)
+
+    def _gone(self, call: Any) -> None:
+        if self._unpark(call):
+            if self.bound is not None:
+                self.bound.free()
+            self._drain_if_over()
+        else:
+            self.mailbox.withdrawn(call)
+
+    def sole_member(self) -> Any:
+        """The one actor that could run this intake's calls, where there is one, and it runs one call at a time."""
+        return self.sole
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def close(self, refusal: Callable[[], BaseException], left_reason: Callable[[], BaseException]) -> None:
+        """Take no more calls, and end those that wait, each with a `left_reason()`."""
+        left = self.mailbox.close(refusal)
+        for call in [*left, *[call for call in list(self.parked) if self._unpark(call)]]:
+            call.withdraw(left_reason())
+
+    def drain(self) -> None:
+        """Let what was accepted be run, and the actors end when nothing is left."""
+        self._draining = True
+        self._drain_if_over()
+
+    def _drain_if_over(self) -> None:
+        if self._draining and not self.parked:
+            self.mailbox.drain()
+
+    def after_fork_in_child(self, refusal: Callable[[], BaseException]) -> None:
+        self.mailbox.after_fork_in_child(refusal)
+        if self.bound is not None:
+            self.bound.after_fork_in_child(refusal)
+
+
+class _Parked:
+    """A call that waits for futures among its arguments. Each of them has one hook, an object of its own."""
+
+    __slots__ = ("_call", "_futures", "_intake", "_left", "_lock")
+
+    def __init__(self, intake: Intake, call: Any, futures: list[Any]) -> None:
+        from concurry.runtime.foreign import wrap_future
+
+        self._intake = intake
+        self._call = call
+        self._futures = [(future, wrap_future(future)) for future in futures]
+        self._left = len(futures)
+        self._lock = allocate_lock()  # protects `_left`
+
+    def start(self) -> None:
+        for _, future in self._futures:
+            future.add_hook(_OneDone(self))
+
+    def one_done(self, future: Any) -> None:
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        # The first failure ends the call at once; it does not wait for the rest.
+        if last or future._status is not PENDING and future._exception is not None:
+            self._intake.resolved(self._call, [pair for pair in self._futures if pair[1].done()])
+
+
+class _OneDone:
+    __slots__ = ("_parked",)
+
+    def __init__(self, parked: _Parked) -> None:
+        self._parked = parked
+
+    def __call__(self, future: Any) -> None:
+        self._parked.one_done(future)

@@ -1,0 +1,149 @@
+"""The mailbox loop of an actor that runs several calls at once, on an event loop.
+
+    mailbox --give (one wake-up for many)--> deliver --> start: async method -> a task each, up to `width` at once
+       ^                                                        sync method  -> a thread of the crew
+       '------ pump: take the next as each one ends ------------'
+
+Guarantees: async methods start in the order of the mailbox and interleave at their awaits; no call blocks the loop;
+`width` calls run at once and no more; a task is kept alive until it ends, and can be cancelled from any thread.
+Assumes: all methods run on the loop's thread, but `give` (the channel's) and what the crew reports.
+Called by: the member (`serve_async`), the supervisor (`interrupt_all`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from concurry.runtime.crew import Crew
+from concurry.runtime.mailbox import CLOSED
+from concurry.runtime.settle import GENERATORS, refuse_generator
+from concurry.runtime.waits import here
+
+class LoopLane:
+    """The lane of one actor. It is the taker that the mailbox knows.
+
+    The token. Either the mailbox has this lane among its ready ones or is giving it a call (`_away`), or the lane
+    itself goes on taking. Only who has the token takes; so no call is taken twice and no wake-up is lost.
+    """
+
+    def __init__(self, member: Any, mailbox: Any, width: int, sync_names: frozenset[str]) -> None:
+        self.member = member
+        self.mailbox = mailbox
+        self.width = width
+        self.active = 0
+        self.running: dict[Any, Any] = {}  # call -> its task; also keeps the task alive
+        self._sync_names = sync_names
+        self._crew = Crew(member.name)
+        self._away = True
+        self._closed = False
+
+    def open(self, loop: Any, actor: Any, channel: Any) -> Any:
+        """Take calls from now on. Returns a future of the loop's that is done when no more will come and none runs."""
+        self.loop = loop
+        self._create_task = loop.create_task
+        self._actor = actor
+        self._plain = {name: getattr(actor.instance, name) for name in actor.without_layers(is_async=True)}
+        self.ended = loop.create_future()
+        channel.deliver = self.deliver
+        return self.ended
+
+    @property
+    def give(self) -> Any:
+        return self.member.channel.give
+
+    @property
+    def total(self) -> int:
+        return self.member.total + self.active  # type: ignore[no-any-return]
+
+    def deliver(self, call: Any) -> None:
+        """A call that the mailbox gave (None: no more will come), now on the loop's thread."""
+        self._away = False
+        if call is None:
+            self._finish()
+        else:
+            self._start(call)
+            self._pump()
+
+    def _pump(self) -> None:
+        take = self.mailbox.take
+        while self.active < self.width:
+            self._away = True  # before taking: once we are among the ready, a give may follow at once
+            call = take(self)
+            if call is None:
+                return
+            self._away = False
+            if call is CLOSED:
+                self._finish()
+                return
+            self._start(call)
+
+    def _start(self, call: Any) -> None:
+        if not call.begin():
+            return
+        self.active += 1
+        if call.name in self._sync_names:
+            self.running[call] = None
+            self._crew.run(self._run_sync, call)
+        else:
+            task = self.running[call] = call.extra = self._create_task(self._run(call))
+            if call.done():  # cancelled between its beginning and the line above
+                self._cancel(task)
+
+    async def _run(self, call: Any) -> None:
+        try:
+            method = self._plain.get(call.name)
+            if method is not None:
+                kwargs = call.kwargs
+                result = await (method(*call.args, **kwargs) if kwargs else method(*call.args))
+            else:
+                result = await self._actor.async_body(call)
+            if result.__class__ in GENERATORS:
+                raise refuse_generator(result, call.name)
+        except BaseException as error:  # the loop's boundary: a method's exception is its call's
+            self.member.failed += 1
+            call.fail(self._actor.seen(error, call))
+        else:
+            call.close(result)
+        self._over(call)
+
+    def _over(self, call: Any) -> None:
+        del self.running[call]
+        self.active -= 1
+        self.member.total += 1
+        if self._closed:
+            self._finish()
+        elif not self._away:
+            self._pump()
+
+    def _run_sync(self, call: Any) -> None:
+        """On a thread of the crew."""
+        here.inside = self.member
+        try:
+            result = self._actor.run(call)
+        except BaseException as error:  # the loop's boundary, for a sync method
+            call.fail(self._actor.seen(error, call))
+        else:
+            call.close(result)
+        finally:
+            here.inside = None
+        self.loop.call_soon_threadsafe(self._over_sync, call)
+
+    def _over_sync(self, call: Any) -> None:
+        self.member.failed += call._exception is not None
+        self._over(call)
+
+    def _finish(self) -> None:
+        self._closed = True
+        if not self.active and not self.ended.done():
+            self._crew.close()
+            self.ended.set_result(None)
+
+    def interrupt_all(self) -> None:
+        """Cancel every task; on the loop's thread."""
+        for task in list(self.running.values()):
+            if task is not None:
+                self._cancel(task)
+
+    def _cancel(self, task: Any) -> None:
+        # After the task's first step: one that never took it would not come to `_over`.
+        self.loop.call_soon(task.cancel)

@@ -1,0 +1,104 @@
+"""Sliding window, as a log: what was taken within the last `window_s` seconds is at most the capacity, at every time.
+
+A grant at t counts in [t, t + window). Grants of one time are one entry; memory is one entry for each time within the
+window. A refund lowers the entry. A charge is an entry of its own, at the time when it is reported; what of it does
+not fit stays as debt, and takes up the room that entries leave as they end, before any further grant. With debt of
+more than a whole window, `free_at` is right but for rounding; whoever comes then is told the rest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf, nextafter
+
+from concurry.runtime.limiter.meter import Meter
+
+Entry = list[float]  # [the time it ends, the amount]; ended: an amount of 0
+
+
+class SlidingWindow(Meter):
+    """At most `capacity` in any `window_s` seconds."""
+
+    __slots__ = ("_debt", "_entries", "_level", "_window_s")
+
+    def __init__(self, capacity: float, window_s: float) -> None:
+        super().__init__(capacity)
+        self._window_s = window_s
+        self._entries: deque[Entry] = deque()  # Invariant: in the order of their ends
+        self._level: float = 0  # Invariant: the sum of the entries' amounts
+        self._debt: float = 0  # Invariant: above 0 only while the entries fill the capacity
+
+    def fits(self, amount: float, now: float) -> bool:
+        if self._entries and self._entries[0][0] <= now:
+            self._drop_ended(now)
+        return self._level + amount <= self._most and not self._debt
+
+    def free_at(self, amount: float, now: float) -> float:
+        if self.fits(amount, now):
+            return now
+        # Half the slack: `fits` adds in another order, and must not be stricter than this when the time has come.
+        missing = self._debt + self._level + amount - (self.capacity + self._most) / 2
+        shift: float = 0
+        if missing > self._level:  # of debt beyond that, each window takes up the capacity once
+            rounds = -((self._level - missing) // self.capacity)
+            missing -= rounds * self.capacity
+            shift = rounds * self._window_s
+        when = now
+        for ends, size in self._entries:
+            when = ends
+            missing -= size
+            if missing <= 0:
+                break
+        return when + shift
+
+    def take(self, amount: float, now: float) -> Entry:
+        if self._entries and self._entries[0][0] <= now:
+            self._drop_ended(now)
+        return self._add(amount, now)
+
+    def give_back(self, mark: Entry, amount: float, now: float) -> None:
+        self._drop_ended(now)
+        amount = min(amount, mark[1])  # nothing where it has ended
+        mark[1] -= amount
+        self._level -= amount
+        if self._debt:
+            self._pay(now)
+
+    def charge(self, amount: float, now: float) -> None:
+        self._drop_ended(now)
+        self._debt += amount
+        self._pay(now)
+
+    def used(self, now: float) -> float:
+        self._drop_ended(now)
+        return self._level + self._debt
+
+    def _add(self, amount: float, at: float) -> Entry:
+        ends = at + self._window_s
+        if ends - at < self._window_s:
+            ends = nextafter(ends, inf)  # rounded down: it would end a moment too early
+        self._level += amount
+        entries = self._entries
+        if entries and entries[-1][0] == ends:
+            entries[-1][1] += amount
+            return entries[-1]
+        entry = [ends, amount]
+        entries.append(entry)
+        return entry
+
+    def _drop_ended(self, now: float) -> None:
+        entries = self._entries
+        while entries and entries[0][0] <= now:
+            entry = entries.popleft()
+            self._level -= entry[1]
+            entry[1] = 0
+            if not entries:
+                self._level = 0  # and with it what rounding has left
+            if self._debt:
+                self._pay(entry[0])
+
+    def _pay(self, at: float) -> None:
+        part = min(self._debt, self.capacity - self._level)
+        if part > 0:
+            self._debt -= part
+            self._add(part, at)

@@ -1,0 +1,51 @@
+"""The mailbox loop of an actor that runs one call at a time. It exists once; every such actor runs it.
+
+    take() -> call -> begin -> the method -> close or fail -> take() ...
+
+Guarantees: ends only when `take` says that no more will come; a call that was withdrawn does not run; whatever a
+method raises, also `SystemExit`, ends that call and nothing else; nothing of a finished call is kept alive meanwhile.
+Called by: the member, in the actor's thread; the side lane of an event-loop actor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from concurry.runtime.settle import UNSETTLED
+
+
+def serve(first: Callable[[], Any], take: Callable[[], Any], actor: Any, member: Any) -> None:
+    """Run calls until there will be no more.
+
+    Args:
+        first: waits for the first call; take: for each one after it. None: no more will come.
+        member: counts (`total`, `failed`) and shows (`call`) what its actor does.
+    """
+    plain = actor.plain.get
+    next_call = first
+    while True:
+        call = next_call()
+        next_call = take
+        if call is None:
+            return
+        if not call.begin():
+            call = None
+            continue
+        member.call = call
+        try:
+            method = plain(call.name)
+            if method is None:
+                result = actor.run(call)
+            else:
+                kwargs = call.kwargs
+                result = method(*call.args, **kwargs) if kwargs else method(*call.args)
+                if result.__class__ in UNSETTLED:
+                    result = actor.settle(result, call)
+        except BaseException as error:  # the loop's boundary: a method's exception is its call's
+            member.failed += 1
+            call.fail(actor.seen(error, call))
+        else:
+            call.close(result)
+        member.total += 1
+        call = result = member.call = None

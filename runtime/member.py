@@ -1,0 +1,264 @@
+"""One actor of a pool, as the supervisor knows it, through all its incarnations.
+
+    supervisor --open--> transport --serve (in the actor's context)--> build the user's object --built--> supervisor
+                                            the loop takes calls
+    supervisor <--gone-- transport          the class's own stop()
+
+Guarantees: an incarnation is built before it takes a call; `held` names every call that it was given and that is not
+closed; what goes wrong in `__init__` is told, not raised in the actor's context.
+Assumes: one incarnation at a time; the supervisor alone opens it.
+Called by: the transport (`serve`, `serve_async`, `serve_direct`, `gone`: it is the transport's Job), the supervisor.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from concurry.runtime.actor import Actor
+from concurry.runtime.lanes import LoopLane
+from concurry.runtime.loop import serve
+from concurry.runtime.mailbox import Mailbox
+from concurry.runtime.settle import UNSETTLED
+from concurry.runtime.side_lane import SideLane
+from concurry.runtime.waits import here
+
+log = logging.getLogger("concurry")
+
+STARTING, READY, GONE, FAILED = "starting", "ready", "gone", "failed"
+
+
+class Member:
+    """See the module's docstring. To the mailbox it is a taker: `active`, `total` and `give`.
+
+    Attributes:
+        call: the one that runs, where it runs one at a time.
+        total, failed: calls that have ended, and those of them that raised.
+        ending: set when the actor shall end without waiting any further.
+    """
+
+    def __init__(self, pool: Any, index: int) -> None:
+        self.pool = pool
+        self.index = index
+        self.number = f"{pool.plan.name}[{index}]" if pool.plan.pooled else pool.plan.name
+        self.name = f"concurry: {self.number}"
+        self.incarnation = -1
+        self.deaths: tuple[float, ...] = ()
+        self.restarts = 0
+        self.state = STARTING
+        self.channel: Any = None
+        self.call: Any = None
+        self.total = 0
+        self.failed = 0
+        self.ending = threading.Event()
+        self.lane: LoopLane | None = None
+        self.side: SideLane | None = None
+        self.give: Callable[[Any], bool] = self._give_later
+        self.init_error: BaseException | None = None
+        self._only: list[Any] | None = None  # on demand: the one call that this actor is for
+        self._actor: Actor | None = None
+
+    def __str__(self) -> str:
+        return self.number
+
+    @property
+    def active(self) -> int:
+        """How many calls it runs now."""
+        lane, side = self.lane, self.side
+        beside = side is not None and side.call is not None
+        return (self.call is not None) + (lane.active if lane is not None else 0) + beside
+
+    def pause(self, seconds: float) -> bool:
+        """Wait in a call, such as before its next attempt. False: the actor shall end now."""
+        return not self.ending.wait(min(seconds, threading.TIMEOUT_MAX))
+
+    def _give_later(self, call: Any) -> bool:
+        raise AssertionError("a member is given calls after it was opened")
+
+    # -- the supervisor's side -----------------------------------------------------------------------------------
+
+    def open(self, call: Any = None) -> None:
+        """Start an incarnation. With a `call`: it is for that one call, and ends after it."""
+        self.incarnation += 1
+        self.state = STARTING
+        self._only = None if call is None else [call]
+        channel = self.pool.transport.open(self)
+        self.channel = channel
+
+    def takers(self) -> list[tuple[Mailbox, Any]]:
+        """Itself as its mailboxes know it: a taker in each."""
+        mailboxes = [intake.mailbox for intake in self.pool.intakes]
+        return list(zip(mailboxes, [self.lane or self, self.side], strict=False))
+
+    def held(self) -> list[Any]:
+        """After its end: the calls it was given and that are not closed, in their order."""
+        calls = [*(self._only or ())]
+        calls += [] if self.call is None else [self.call]
+        if self.lane is not None:
+            calls += self.lane.running
+        if self.side is not None:
+            calls += self.side.held()
+        if self.channel is not None:
+            calls += self.channel.undelivered()
+        return [call for call in dict.fromkeys(calls) if not call.done()]
+
+    def interrupt(self) -> None:
+        """Do not wait any further: in pauses between attempts, and in async methods, which are cancelled."""
+        self.ending.set()
+        lane = self.lane
+        if lane is not None:
+            try:
+                lane.loop.call_soon_threadsafe(lane.interrupt_all)
+            except RuntimeError:  # it has ended meanwhile
+                log.debug("%s: ended before it was interrupted", self)
+
+    # -- the actor's context -------------------------------------------------------------------------------------
+
+    def _build(self, channel: Any) -> Actor | None:
+        self.channel = channel
+        pool = self.pool
+        try:
+            actor = Actor(pool.plan, self, clock=pool.clock, deadlines=pool.deadlines)
+        except BaseException as error:  # told to whoever called `.init()`, or to the supervisor that started it again
+            traceback = error.__traceback__
+            error.__traceback__ = traceback.tb_next if traceback is not None else None
+            self.state = FAILED
+            pool.supervisor.built(self, error)
+            return None
+        self._actor = actor
+        return actor
+
+    def _now_ready(self, channel: Any) -> None:
+        self.give = channel.give
+        self.state = READY
+        self.pool.supervisor.built(self, None)
+
+    def serve(self, channel: Any) -> None:
+        """Be an actor of one call at a time, in this thread."""
+        actor = self._build(channel)
+        if actor is None:
+            return
+        here.member = here.inside = self
+        try:
+            first, take = self._sources(channel)
+            serve(first, take, actor, self)
+        finally:
+            self._actor = None
+            actor.close()
+            here.member = here.inside = None
+
+    def _sources(self, channel: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        """Where the first call comes from, and where the others do."""
+        if self._only is not None:
+            self._now_ready(channel)
+            return self._take_only, self._take_only
+        take = self.pool.intakes[0].mailbox.source(self, channel.receive)
+        self._now_ready(channel)
+        # The supervisor lets a new actor in among the ready: its first call is given to it, not taken by it.
+        return channel.receive, take
+
+    def _take_only(self) -> Any:
+        return self._only.pop() if self._only else None
+
+    def serve_direct(self, channel: Any) -> None:
+        """Be the actor of the caller's own thread."""
+        actor = self._build(channel)
+        if actor is None:
+            return
+        channel.run = _direct(actor, self)
+        self._now_ready(channel)
+
+    def end_direct(self) -> None:
+        """The end of a direct actor, in whichever thread stops it."""
+        actor, self._actor = self._actor, None
+        if actor is not None:
+            actor.close()
+
+    async def serve_async(self, channel: Any) -> None:
+        """Be an actor of several calls at once, on this thread's event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        actor = self._build(channel)
+        if actor is None:
+            return
+        plan, intakes = self.pool.plan, self.pool.intakes
+        apart = len(intakes) > 1  # sync methods wait apart from the async ones, and run one at a time
+        sync_names = frozenset() if apart else frozenset(n for n, m in plan.methods.items() if not m.is_async)
+        self.lane = lane = LoopLane(self, intakes[0].mailbox, plan.max_concurrency, sync_names)
+        actor.settle_on(loop)
+        ended = lane.open(loop, actor, channel)
+        if apart:
+            self.side = SideLane(self, intakes[1].mailbox, actor)
+        self._now_ready(channel)
+        here.inside = self
+        try:
+            await ended
+            if self.side is not None:
+                await self.side.ended(loop)
+            ending = actor.end()
+            if ending.__class__ in UNSETTLED:
+                try:
+                    await ending
+                except BaseException:
+                    log.exception("%s: its own stop() raised; the actor ends all the same", self)
+        finally:
+            self._actor = None
+            actor.let_go()
+
+    def gone(self, channel: Any, reason: Any) -> None:
+        """The transport says that the actor's context has ended."""
+        self.pool.supervisor.gone(self, reason)
+
+    def stats(self) -> dict[str, Any]:
+        """Its figures, for `get_worker_stats`."""
+        running = self.active
+        total, failed = self.total, self.failed
+        if self.side is not None:
+            total, failed = total + self.side.total, failed + self.side.failed
+        return {
+            "worker_index": self.index,
+            "name": str(self),
+            "state": self.state,
+            "running": running,
+            "done": total - failed,
+            "failed": failed,
+            "total_dispatched": total + running,
+            "restarts": self.restarts,
+            "incarnation": max(self.incarnation, 0),
+        }
+
+
+def _direct(actor: Actor, member: Member) -> Callable[[Any], None]:
+    """How a direct actor runs one call: as the loop does, but what is no `Exception` also passes through."""
+    plain = actor.plain.get
+
+    def run(call: Any) -> None:
+        if not call.begin():
+            return
+        try:
+            method = plain(call.name)
+            if method is None:
+                result = actor.run(call)
+            else:
+                result = method(*call.args, **(call.kwargs or {}))
+                if result.__class__ in UNSETTLED:
+                    result = actor.settle(result, call)
+        except Exception as error:
+            member.failed += 1
+            member.total += 1
+            traceback = error.__traceback__
+            error.__traceback__ = None if traceback is None else traceback.tb_next
+            call.fail(error)
+        except BaseException as error:  # a Ctrl-C is a Ctrl-C: it is the caller's own thread
+            member.failed += 1
+            member.total += 1
+            call.fail(error)
+            raise
+        else:
+            member.total += 1
+            call.close(result)
+
+    return run

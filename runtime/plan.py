@@ -1,0 +1,77 @@
+"""What a pool is to be: everything that was decided about it before the first actor is started.
+
+Guarantees: fixed, complete and checked; no module below reads options, the environment or the user's class again.
+Called by: the face makes one per `.init()`; every part of the engine reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from concurry.runtime.balancing import Choose, round_robin
+from concurry.runtime.restart import Intensity
+from concurry.runtime.retry_policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of the worker's class. `timeout_s`: its `call_timeout`."""
+
+    name: str
+    is_async: bool = False
+    policy: Policy | None = None
+    named: bool = False  # its policy names it, so it holds for `self.method()` inside the worker as well
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """How the user's object is made: `cls(*args, **kwargs)`, with `limits` set on it before `__init__` runs."""
+
+    cls: type
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    limits: Callable[[int], Any] | None = None  # makes the limits of the actor of that number
+    leases: bool = False  # whether those limits can hold anything back; where not, nothing is kept per attempt
+    sets_limits: bool = False  # whether `limits` is set on the instance; the class has its own way where not
+    ends: bool = False  # whether the class has a `stop` of its own, to be called at the end
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """See the module's docstring. Times are in seconds; None is no bound."""
+
+    name: str
+    mode: str
+    init: Init
+    methods: Mapping[str, Method]
+    actors: int = 1  # how many stand ready; 0 on demand
+    most_actors: int | None = 1
+    on_demand: bool = False
+    max_concurrency: int = 1
+    lanes: tuple[frozenset[str], ...] = ()  # groups of methods that wait apart from each other; (): all in one
+    choose: Choose = round_robin
+    mailbox_size: int | None = None
+    block: bool = True
+    unwrap: bool = True
+    intensity: Intensity = field(default_factory=Intensity)
+    stop_timeout_s: float | None = 30.0
+    init_timeout_s: float | None = 60.0
+    exit_timeout_s: float | None = 2.0
+
+    @property
+    def pooled(self) -> bool:
+        """Whether there can be more than one actor."""
+        return self.on_demand or self.actors > 1
+
+    @property
+    def serial(self) -> bool:
+        """Whether each actor runs one call at a time."""
+        return self.max_concurrency == 1
+
+    @property
+    def times_out(self) -> bool:
+        """Whether any method has a `call_timeout`."""
+        return any(method.timeout_s is not None for method in self.methods.values())

@@ -1,0 +1,146 @@
+"""The pool: several actors of one class (or one) behind one handle. It holds the parts together and decides nothing.
+
+    handle --caller--> Intake (mailbox, futures) <--take-- Member (actor) <--open-- Supervisor --> Transport
+                                                  <--give-- Spawner (on demand)     Deadlines
+
+Guarantees: what the parts need of each other stands here; figures are read without stopping anybody.
+Called by: the handle; its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from concurry.runtime.clock import Clock, system
+from concurry.runtime.deadlines import Deadlines
+from concurry.runtime.future import PENDING, SyncFuture
+from concurry.runtime.intake import Intake
+from concurry.runtime.mailbox import Bound, Mailbox
+from concurry.runtime.member import READY, Member
+from concurry.runtime.plan import Plan
+from concurry.runtime.spawner import Spawner
+from concurry.runtime.supervisor import Supervisor
+from concurry.transports.base import Transport
+
+
+class Pool:
+    """See the module's docstring. Made and started by `start`."""
+
+    def __init__(self, plan: Plan, transport: Transport, clock: Clock = system) -> None:
+        self.plan = plan
+        self.transport = transport
+        self.clock = clock
+        self.forked = False
+        lanes = plan.lanes or (frozenset(plan.methods),)
+        bound = None
+        if plan.mailbox_size is not None:
+            bound = Bound(plan.mailbox_size, block=plan.block, who=plan.name)  # one bound, whatever the lane
+        self.intakes = [Intake(Mailbox(plan.choose, bound), bound, unwrap=plan.unwrap) for _ in lanes]
+        self._lane_of = {name: intake for lane, intake in zip(lanes, self.intakes, strict=True) for name in lane}
+        self.deadlines = (
+            Deadlines(clock, plan.name, self, lambda name: plan.methods[name].timeout_s) if plan.times_out else None
+        )
+        self.members = [Member(self, index) for index in range(plan.actors)]
+        self.spawner: Spawner | None = None
+        self.supervisor = Supervisor(self)
+        if plan.on_demand:
+            tell = self.supervisor
+            self.spawner = Spawner(self.intakes[0].mailbox, plan.most_actors, tell.launch, tell.spawner_over)
+
+    def caller(self, name: str, *, blocking: bool) -> Callable[..., Any]:
+        """The function behind `handle.<name>`."""
+        call = self._direct_caller(name) if self.transport.direct else self._lane_of[name].caller(name)
+        if not blocking:
+            return call
+
+        def call_and_wait(*args: Any, **kwargs: Any) -> Any:
+            return call(*args, **kwargs).result()
+
+        call_and_wait.__name__ = call_and_wait.__qualname__ = name
+        return call_and_wait
+
+    def _direct_caller(self, name: str) -> Callable[..., SyncFuture[Any]]:
+        """In sync mode the call runs before its line is over, in the caller's thread."""
+        intake, channel = self._lane_of[name], self.members[0].channel
+
+        def call_method(*args: Any, **kwargs: Any) -> SyncFuture[Any]:
+            refusal = intake.mailbox.refusal
+            if refusal is not None:
+                raise refusal()
+            call: SyncFuture[Any] = SyncFuture.__new__(SyncFuture)
+            call._status = PENDING
+            call._stage = 0
+            call._veto = call._hooks = call._exception = call.extra = None
+            call.owner = intake
+            call.name = name
+            call.args = args
+            call.kwargs = kwargs or None
+            if not intake.wait_for_arguments(call):
+                return call
+            channel.run(call)
+            return call
+
+        call_method.__name__ = call_method.__qualname__ = name
+        return call_method
+
+    # -- what the deadlines ask -------------------------------------------------------------------------------------
+
+    def waiting_calls(self) -> list[Any]:
+        """Accepted calls that no actor holds and that wait for nothing else."""
+        return [call for intake in self.intakes for call in list(intake.mailbox.waiting) if not call.done()]
+
+    def all_stuck(self, stuck: set[Any]) -> bool:
+        """Whether every actor is among those that are held by a call past its time."""
+        return self.plan.serial and self.spawner is None and stuck.issuperset(self.members)
+
+    def give_up(self, call: Any, reason: BaseException) -> None:
+        """End a call that waits."""
+        call.owner.give_up(call, reason)
+
+    # -- figures ----------------------------------------------------------------------------------------------------
+
+    def queued(self) -> int:
+        """How many accepted calls no actor holds."""
+        return sum(len(intake.parked) for intake in self.intakes) + len(self.waiting_calls())
+
+    def alive(self) -> bool:
+        """Whether calls are accepted."""
+        return all(intake.mailbox.refusal is None for intake in self.intakes)
+
+    def stats(self) -> dict[str, Any]:
+        """The pool's figures, read now."""
+        workers = [member.stats() for member in self.supervisor.everybody()]
+        gone = self.supervisor.past
+        figures = {key: sum(worker[key] for worker in workers) + gone[key] for key in gone}
+        return {
+            "name": self.plan.name,
+            "mode": self.plan.mode,
+            "queued": self.queued(),
+            "running": sum(worker["running"] for worker in workers),
+            **figures,
+            "alive": self.alive(),
+            "workers": workers,
+        }
+
+    def ready_members(self) -> int:
+        return sum(member.state == READY for member in self.members)
+
+    def find_sole(self) -> None:
+        """Tell each intake which actor of one call at a time is the only one behind it, for deadlock detection."""
+        if len(self.members) == 1:
+            for intake, (_, taker) in zip(self.intakes, self.members[0].takers(), strict=True):
+                intake.sole = taker if self.plan.serial or taker is self.members[0].side else None
+
+
+def start(plan: Plan, transport: Transport, clock: Clock = system) -> Pool:
+    """Start a pool's actors, and wait until each is built.
+
+    Raises:
+        WorkerInitError: an `__init__` took longer than `init_timeout`, or ended in a way that cannot be shown.
+        Exception: whatever an `__init__` raised. No actor is left in any of these cases.
+    """
+    pool = Pool(plan, transport, clock)
+    pool.supervisor.start()
+    return pool
+

@@ -1,0 +1,113 @@
+"""What a method returned that is no result yet: a coroutine is run to its end, a generator is refused.
+
+Guarantees: an actor of one call at a time keeps one event loop for its life, made when it first needs one; its calls'
+coroutines run there as tasks, and can be cancelled from any thread. In sync mode under a running loop (a notebook), the
+actor's own loop runs on a helper thread meanwhile. `close` leaves no task, generator or executor thread behind.
+Called by: the actor.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from _thread import allocate_lock
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from concurry.transports.errors import DeadlockError
+from concurry.transports.own_loop import close_loop
+
+log = logging.getLogger("concurry")
+
+GENERATORS = frozenset({GeneratorType, AsyncGeneratorType})
+UNSETTLED = GENERATORS | {CoroutineType}
+
+
+def refuse_generator(result: Any, who: str) -> TypeError:
+    """The error for a method that returned a generator, which is closed."""
+    if isinstance(result, GeneratorType):
+        result.close()
+    return TypeError(
+        f"{who} returned a generator, which cannot leave the worker: results are not streamed yet. Return a list "
+        f"(`return list(...)`), or call the method once per item."
+    )
+
+
+class OwnLoop:
+    """The event loop of an actor that runs one call at a time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._loop: Any = None
+        self._user = 0  # the thread that runs it now
+        self._lock = allocate_lock()  # held while the loop runs: in sync mode several threads may call at once
+
+    def run(self, awaitable: Any, call: Any) -> Any:
+        """Run an awaitable to its end in this thread, or on a helper thread where this one has a running loop."""
+        import asyncio
+
+        running = asyncio._get_running_loop()
+        if running is None:
+            return self._run(awaitable, call)
+        if running is self._loop:
+            awaitable.close()
+            raise DeadlockError(
+                f"{self._name}.{call.name}() is an async method, called from inside another one of the same worker, "
+                f"whose event loop is busy with that. Await the method itself: `await self.{call.name}(...)`."
+            )
+        return _on_helper(self._run, awaitable, call, self._name)
+
+    def _run(self, awaitable: Any, call: Any) -> Any:
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+            loop = self._loop
+            task = asyncio.ensure_future(awaitable, loop=loop)
+            call.extra = task
+            if call.done():  # cancelled between its beginning and the line above
+                task.cancel()
+            try:
+                return loop.run_until_complete(task)
+            finally:
+                call.extra = None
+
+    def close(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            close_loop(loop)
+
+
+def interrupt(task: Any) -> None:
+    """Cancel the task that runs a call's async method (it stands in the call's `extra`); from any thread."""
+    try:
+        task.get_loop().call_soon_threadsafe(task.cancel)
+    except RuntimeError:  # the loop is closed: nothing runs there any more
+        log.debug("concurry: an async method ended before it could be cancelled")
+
+
+def _on_helper(run: Any, awaitable: Any, call: Any, name: str) -> Any:
+    """`run(awaitable, call)` on a thread of its own, with this thread's context variables."""
+    import contextvars
+
+    outcome: list[Any] = [None, None]
+    context = contextvars.copy_context()
+
+    def help_out() -> None:
+        try:
+            outcome[0] = context.run(run, awaitable, call)
+        except BaseException as error:  # it is raised again below, in the thread that asked
+            outcome[1] = error
+
+    helper = threading.Thread(target=help_out, name=f"concurry: {name} helper", daemon=True)
+    helper.start()
+    helper.join()
+    result, error = outcome
+    if error is not None:
+        try:
+            raise error
+        finally:
+            outcome.clear()
+            error = None
+    return result

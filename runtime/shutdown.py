@@ -1,0 +1,172 @@
+"""The end of a pool: asked for, at interpreter exit, by a handle that was dropped, in a forked child.
+
+    stop:  refuse new calls -> cancel those that wait -> wait for those that run, one deadline for all
+           -> give up on what still runs: its future fails, its task is cancelled -> report threads that are stuck
+    drain: nobody holds the handle any more: accepted calls finish, then the actors end; nobody waits for that
+    exit:  stop, with `exit_timeout`, for every pool that is left; all at once, before the interpreter goes
+
+Guarantees: idempotent, from any thread, also an actor's own (which ends after its call); every future is done when
+`stop` returns; it returns within the timeout and a short grace. Nothing is printed at interpreter exit.
+Assumes: the transports' actors end when they are given None, if their call ends.
+Called by: the handle, the supervisor (a failed start), `atexit`, `os.fork`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Any
+
+from concurry.runtime.clock import system
+from concurry.runtime.notifier import notifier
+from concurry.runtime.plan import Plan
+from concurry.runtime.waits import here
+from concurry.transports.errors import ForkedHandleError, WorkerStoppedError
+
+log = logging.getLogger("concurry")
+
+_GRACE_S = 1.0  # for async methods to be cancelled and pauses to be left, after the deadline
+_live: weakref.WeakSet[Any] = weakref.WeakSet()  # pools that are not over
+_lock = threading.Lock()  # protects `_live` and `_hooked`
+_hooked = False
+
+
+def register(pool: Any) -> None:
+    """From now on the pool is stopped at interpreter exit."""
+    global _hooked
+    with _lock:
+        _live.add(pool)
+        if not _hooked:
+            _hooked = True
+            atexit.register(_at_exit)
+            os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def unregister(pool: Any) -> None:
+    with _lock:
+        _live.discard(pool)
+
+
+def refusal(plan: Plan) -> Callable[[], BaseException]:
+    """Why a stopped pool takes no calls."""
+    what = "Worker pool" if plan.pooled else "Worker"
+
+    def stopped() -> BaseException:
+        return WorkerStoppedError(f"{what} is stopped: {plan.name} takes no more calls. Make a new one with .init().")
+
+    return stopped
+
+
+def close_intakes(pool: Any) -> None:
+    """Take no more calls; those that wait are cancelled."""
+    for intake in pool.intakes:
+        intake.close(refusal(pool.plan), CancelledError)
+
+
+def stop(pool: Any, timeout_s: float | None, *, grace_s: float = _GRACE_S, quiet: bool = False) -> None:
+    """Stop a pool.
+
+    Args:
+        timeout_s: how long calls that run may go on; None: as long as they need.
+        grace_s: how long, after that, cancelled ones may take to end.
+        quiet: log what is stuck for debugging only.
+    """
+    pool.supervisor.closing = True
+    close_intakes(pool)
+    _finish(pool, None if timeout_s is None else pool.clock.now() + timeout_s, grace_s, quiet)
+
+
+def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> None:
+    members = pool.supervisor.everybody()
+    if pool.transport.direct:
+        for member in members:
+            member.end_direct()
+            if member.channel is not None:
+                member.channel.give(None)
+    late = _join(pool, members, deadline)
+    if late:
+        for member in late:
+            for call in member.held():
+                call.abandon(_given_up(pool.plan, member, call))
+            member.interrupt()
+            member.channel.kill()
+        late = _join(pool, late, pool.clock.now() + grace_s)
+    if late:
+        log.log(
+            logging.DEBUG if quiet else logging.WARNING,
+            "%s is stopped, but %s in a call that cannot be ended: %s. Such a thread ends with its call, or with the "
+            "interpreter.",
+            pool.plan.name,
+            "one thread is" if len(late) == 1 else f"{len(late)} threads are",
+            ", ".join(member.name for member in late[:5]) + (" ..." if len(late) > 5 else ""),
+        )
+    ending = pool.supervisor.finish()
+    if ending is not None and not notifier.is_here():
+        ending.join(grace_s)
+
+
+def _join(pool: Any, members: list[Any], deadline: float | None) -> list[Any]:
+    """Those that have not ended by the deadline. The actor whose own call stops the pool is left out."""
+    late = []
+    for member in members:
+        if member.channel is None or member is here.inside:
+            continue
+        left = None if deadline is None else max(0.0, deadline - pool.clock.now())
+        if not member.channel.join(left):
+            late.append(member)
+    return late
+
+
+def _given_up(plan: Plan, member: Any, call: Any) -> BaseException:
+    return WorkerStoppedError(
+        f"{'Worker pool' if plan.pooled else 'Worker'} is stopped: {member}.{call.name}() still ran when the time for "
+        f"stop() was over. Give it more: stop(timeout=...), or stop_timeout=... in the options."
+    )
+
+
+def drain(pool: Any) -> None:
+    """Let accepted calls finish, then end the actors. Nobody waits."""
+    if pool.transport.direct:
+        stop(pool, 0.0)
+        return
+    pool.supervisor.draining = True
+    for intake in pool.intakes:
+        intake.drain()
+    pool.supervisor.finish_if_over()
+
+
+def _at_exit() -> None:
+    """Stop what is left: idle pools at once, busy ones within their `exit_timeout`, all at the same time."""
+    pools = list(_live)
+    for pool in pools:
+        pool.supervisor.closing = True
+        close_intakes(pool)
+    began = pools[0].clock.now() if pools else 0.0
+    for pool in pools:
+        timeout = pool.plan.exit_timeout_s
+        _finish(pool, None if timeout is None else began + timeout, 0.2, quiet=True)
+
+
+def _after_fork_in_child() -> None:
+    """The actors live in the parent only."""
+    global _lock
+    _lock = threading.Lock()
+    notifier.after_fork_in_child()
+    system.after_fork_in_child()
+
+    def forked() -> BaseException:
+        return ForkedHandleError(
+            "this handle was made before os.fork(); its actors live in the parent process. Make a new worker in the "
+            "child, or start children with multiprocessing's 'spawn' or 'forkserver'."
+        )
+
+    for pool in list(_live):
+        pool.forked = True
+        for intake in pool.intakes:
+            intake.after_fork_in_child(forked)
+    _live.clear()

@@ -1,0 +1,264 @@
+"""The supervisor of a pool: it starts actors, hears of their ends, and starts them again or gives up.
+
+    start:  open each -> built (in the actor's context) -> all in: let them take calls; one failed: end all, raise
+    gone:   a begun call  -> WorkerDiedError, or again where its retry policy allows it (`lost_calls`)
+            one not begun -> first in its mailbox again
+            the actor     -> `restart.decide`: open again after a delay, or failed; the last one failed -> the pool has
+
+Guarantees: a death costs the calls that had begun and no other; a call is never lost; after the last actor has failed
+every open and new call ends with RestartIntensityError; when all have ended, the pool leaves nothing behind.
+Assumes: `built` comes from the actor's context, `gone` exactly once an incarnation.
+Called by: `pool.start`, members, the spawner (`launch`), `shutdown`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from concurry.runtime import lost_calls, shutdown
+from concurry.runtime.future import acquire_within
+from concurry.runtime.member import FAILED, GONE, READY, Member
+from concurry.runtime.notifier import notifier
+from concurry.runtime.restart import decide
+from concurry.transports.errors import RestartIntensityError, WorkerInitError
+
+log = logging.getLogger("concurry")
+
+
+class Supervisor:
+    """See the module's docstring.
+
+    Attributes:
+        closing: no actor is started again. Set once, by `shutdown` or when the pool has failed.
+        draining: what was accepted is still run, and started again for; then the pool is over.
+        past: figures of on-demand actors that are gone.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        self.closing = False
+        self.draining = False
+        self.past = {"done": 0, "failed": 0, "total_dispatched": 0, "restarts": 0}
+        self._on_demand: set[Member] = set()
+        self._launched = 0
+        # Protects the fields below and members' states. Reentrant: a transport may report from within `open`.
+        self._lock = threading.RLock()
+        self._unbuilt = len(pool.members)
+        self._starting = True
+        self._error: BaseException | None = None
+        self._all_built = threading.Lock()  # held until every actor is built, or one has failed
+        self._all_built.acquire()
+        self._living = 0  # incarnations that are open
+        self._finished = False
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open every actor, and wait until each is built. Raises what went wrong; no actor is left then."""
+        pool = self.pool
+        notifier.retain()
+        shutdown.register(pool)
+        try:
+            for member in pool.members:
+                self._open(member)
+            if pool.members and not acquire_within(self._all_built, pool.plan.init_timeout_s):
+                self._error = self._init_late()
+        except BaseException as error:
+            self._error = error
+        with self._lock:
+            self._starting = False
+        if self._error is not None:
+            error, self._error = self._error, None
+            shutdown.stop(pool, 0.0, grace_s=0.2)
+            try:
+                raise error
+            finally:
+                del error
+        pool.find_sole()
+        if pool.spawner is not None:
+            pool.intakes[0].mailbox.enter([pool.spawner])
+        by_mailbox: dict[Any, list[Any]] = {}
+        for member in pool.members:
+            for mailbox, taker in member.takers():
+                by_mailbox.setdefault(mailbox, []).append(taker)
+        if not pool.transport.direct:
+            for mailbox, takers in by_mailbox.items():
+                mailbox.enter(takers)
+
+    def _open(self, member: Member, call: Any = None) -> None:
+        with self._lock:
+            self._living += 1
+        try:
+            member.open(call)
+        except BaseException:
+            with self._lock:
+                self._living -= 1
+            raise
+
+    def _init_late(self) -> WorkerInitError:
+        late = [str(member) for member in self.pool.members if member.state != READY]
+        timeout = self.pool.plan.init_timeout_s
+        return WorkerInitError(
+            f"{', '.join(late[:5])}{' ...' if len(late) > 5 else ''}: __init__ was not done within init_timeout="
+            f"{timeout:g} s. A thread cannot be ended from outside: it ends when its __init__ returns. Raise "
+            f"init_timeout, or do the slow part in a method."
+        )
+
+    def built(self, member: Member, error: BaseException | None) -> None:
+        """An actor is built, or its `__init__` has failed."""
+        if error is not None and not isinstance(error, Exception):
+            error = _as_init_error(member, error)
+        with self._lock:
+            if self._starting and member.incarnation == 0 and member in self.pool.members:
+                self._unbuilt -= 1
+                if error is not None and self._error is None:
+                    self._error = error
+                if (self._unbuilt == 0 or error is not None) and self._all_built.locked():
+                    self._all_built.release()
+                return
+        if error is not None:
+            member.init_error = error
+        elif member not in self._on_demand and not self.pool.transport.direct:
+            for mailbox, taker in member.takers():
+                mailbox.enter([taker])
+
+    def launch(self, call: Any) -> None:
+        """Start an on-demand actor for one call."""
+        with self._lock:
+            member = Member(self.pool, self._launched)
+            self._launched += 1
+            self._on_demand.add(member)
+        try:
+            self._open(member, call)
+        except BaseException:
+            with self._lock:
+                self._on_demand.discard(member)
+            raise
+
+    # -- ends ----------------------------------------------------------------------------------------------------
+
+    def gone(self, member: Member, reason: Any) -> None:
+        """An incarnation has ended. Comes once for each."""
+        for mailbox, taker in member.takers():
+            mailbox.leave(taker)
+        init_error, member.init_error = member.init_error, None
+        held = member.held()
+        died = not reason.clean
+        in_call = False
+        for call in reversed(held):
+            if init_error is not None:
+                call.abandon(init_error)
+            elif call.running():
+                in_call = True
+                lost_calls.lost(self.pool, call, member, reason)
+            elif not call.owner.mailbox.put_back([call]):
+                call.abandon(shutdown.refusal(self.pool.plan)())
+        with self._lock:
+            member.state = GONE
+            if member in self._on_demand:
+                self._on_demand.discard(member)
+                for key, value in member.stats().items():
+                    if key in self.past:
+                        self.past[key] += value
+        if self.pool.spawner is not None:
+            self.pool.spawner.ended()
+        elif (died or init_error is not None) and not self.closing and not self._starting:
+            self._died(member, init_error or reason, counted=not in_call)
+        with self._lock:
+            self._living -= 1  # after the two lines above, which may have opened another
+        self.finish_if_over()
+
+    def _died(self, member: Member, why: Any, *, counted: bool) -> None:
+        clock, plan = self.pool.clock, self.pool.plan
+        decision = decide(member.deaths, clock.now(), counted=counted, intensity=plan.intensity)
+        member.deaths = decision.deaths
+        if decision.restart:
+            log.warning("%s died (%s); it is started again in %.1f s", member, why, decision.delay_s)
+            with self._lock:
+                member.restarts += 1
+                self._living += 1  # one that is about to be: the pool is not over yet
+            if decision.delay_s:
+                clock.call_at(clock.now() + decision.delay_s, lambda: self._again(member))
+            else:
+                self._again(member)
+            return
+        log.error("%s died (%s); it is not started again: max_restarts=%s is used up", member, why, plan.intensity)
+        with self._lock:
+            member.state = FAILED
+            all_failed = all(other.state == FAILED for other in self.pool.members)
+        if all_failed:
+            self._fail(member, why)
+
+    def _again(self, member: Member) -> None:
+        error: Any = None
+        with self._lock:
+            self._living -= 1
+            if not self.closing:
+                try:
+                    self._open(member)
+                except Exception as failed:  # it could not even be opened: another death, and counted
+                    error = failed
+        if error is not None:
+            self._died(member, error, counted=True)
+        self.finish_if_over()
+
+    def _fail(self, member: Member, why: Any) -> None:
+        plan = self.pool.plan
+        self.closing = True
+
+        def refusal() -> BaseException:
+            return RestartIntensityError(
+                f"{plan.name}: every actor died more than max_restarts={plan.intensity.max_restarts} times within "
+                f"restart_window={plan.intensity.window_s:g} s; the last death was {member}'s: {why}. This call never "
+                f"ran. Mend what kills the worker, or raise max_restarts; then make a new one.",
+                worker=str(member),
+                incarnation=member.incarnation,
+            )
+
+        for intake in self.pool.intakes:
+            intake.close(refusal, refusal)
+
+    # -- being over ----------------------------------------------------------------------------------------------
+
+    def everybody(self) -> list[Member]:
+        """The members, and the on-demand actors that live now."""
+        with self._lock:
+            return [*self.pool.members, *self._on_demand]
+
+    def finish_if_over(self) -> None:
+        """When nothing lives and no call will come: leave nothing behind."""
+        if not (self.closing or self.draining) or (self.draining and not self.closing and self.pool.queued()):
+            return
+        with self._lock:
+            if self._living or self._finished:
+                return
+        shutdown.close_intakes(self.pool)
+        self.finish()
+
+    def spawner_over(self) -> None:
+        """The spawner will be given no more calls. It may hold the mailbox's lock."""
+        if self.draining and not self.closing:
+            notifier.post(self.finish_if_over)
+
+    def finish(self) -> threading.Thread | None:
+        """Let go what the pool shares with others. Once. Returns a thread that now ends, for joining."""
+        with self._lock:
+            if self._finished:
+                return None
+            self._finished = True
+        if self.pool.deadlines is not None:
+            self.pool.deadlines.close()
+        shutdown.unregister(self.pool)
+        return notifier.release()
+
+
+def _as_init_error(member: Member, error: BaseException) -> BaseException:
+    from concurry.runtime.actor import wrapped
+
+    made = WorkerInitError(
+        f"{member}: __init__ raised {type(error).__name__}{f'({error})' if str(error) else ''}; the worker was not started"
+    )
+    made.__cause__ = wrapped(error, f"{member}.__init__()")
+    return made
