@@ -8,7 +8,6 @@ Called by: LimitSet and LimitPool make them; users hold them.
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from math import isfinite
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from concurry.limit_set import LimitSet
 
 __all__ = ["Acquired", "Acquisition"]
-
-log = logging.getLogger("concurry")
 
 
 class Acquired(NamedTuple):
@@ -133,8 +130,8 @@ class Acquisition:
 
     def __await__(self) -> Generator[Any, None, Self]:
         """What was granted at once may be awaited as well."""
+        yield from ()
         return self
-        yield  # makes it a generator
 
     def __repr__(self) -> str:
         lease = self._lease

@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -73,7 +73,16 @@ assert tuple(SETTINGS) == CONFIGURATION_ONLY
 
 _said: Said = NOTHING  # Invariant: never changed in place, only replaced, so that readers need no lock
 _lock = threading.Lock()  # protects the replacing of _said; no other lock is taken under it
-_temporary: ContextVar[Said] = ContextVar("concurry_temp_config", default=NOTHING)
+
+
+class _Block(NamedTuple):
+    """One `with temp_config(...)` that was entered: what it and those around it say."""
+
+    said: Said
+    around: _Block | None
+
+
+_temporary: ContextVar[_Block | None] = ContextVar("concurry_temp_config", default=None)
 
 
 # -- one name in one place ------------------------------------------------------------------------------------------
@@ -130,8 +139,13 @@ def _over(base: Said, top: Said) -> Said:
 
 
 def _in_force() -> Said:
-    temporary = _temporary.get()
-    return _over(_said, temporary) if temporary else _said
+    block = _temporary.get()
+    return _said if block is None else _over(_said, block.said)
+
+
+def _temporarily() -> Said:
+    block = _temporary.get()
+    return NOTHING if block is None else block.said
 
 
 # -- global_config --------------------------------------------------------------------------------------------------
@@ -296,7 +310,7 @@ class temp_config:  # a class, so that it may be entered again; users see a func
         ValueError: "Invalid mode", "Invalid attribute", or a value that cannot be.
     """
 
-    __slots__ = ("_said", "_tokens")
+    __slots__ = ("_said",)
 
     def __init__(self, **settings: Any) -> None:
         said: dict[str, dict[str, Any]] = {}
@@ -319,14 +333,16 @@ class temp_config:  # a class, so that it may be entered again; users see a func
                 raise ValueError(f"temp_config({key}=...): Invalid attribute {name!r}; {_hint(section, name)}")
             said.setdefault(section, {})[name] = value
         self._said: Said = said
-        self._tokens: list[Token[Said]] = []  # one for each time it is entered and not left
 
+    # What was entered stands in the context and not here, so that several threads may use one object at the same time.
     def __enter__(self) -> GlobalConfig:
-        self._tokens.append(_temporary.set(_over(_temporary.get(), self._said)))
+        _temporary.set(_Block(_over(_temporarily(), self._said), _temporary.get()))
         return global_config
 
     def __exit__(self, *exc_info: object) -> None:
-        _temporary.reset(self._tokens.pop())
+        block = _temporary.get()
+        assert block is not None, "a temp_config is left in a context that has not entered it"
+        _temporary.set(block.around)
 
 
 # -- what others ask ------------------------------------------------------------------------------------------------
@@ -334,7 +350,7 @@ class temp_config:  # a class, so that it may be entered again; users see a func
 
 def layers() -> list[Layer]:
     """What the environment and the configuration say now, the strongest first, for `Options.resolve`."""
-    said, temporary = _in_force(), _temporary.get()
+    said, temporary = _in_force(), _temporarily()
 
     def origin(name: str, mode: ExecutionMode | None) -> str:
         section = "defaults" if mode is None else mode.value
@@ -389,7 +405,7 @@ def _setting(name: str, mode: ExecutionMode | None) -> tuple[Any, str]:
 def _origin(name: str, section: str) -> str:
     if not section:
         return "default"
-    if name in _temporary.get().get(section, {}):
+    if name in _temporarily().get(section, {}):
         return f"temp_config({'global' if section == 'defaults' else section}_{name}=...)"
     return f"global_config.{section}.{name}"
 

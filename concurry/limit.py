@@ -12,7 +12,7 @@ import logging
 import sys
 import weakref
 from _thread import allocate_lock
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -28,6 +28,7 @@ __all__ = ["CallLimit", "Limit", "RateLimit", "ResourceLimit"]
 
 log = logging.getLogger("concurry")
 _BINDING: Final = allocate_lock()  # protects the `_home` of every limit; no other lock is taken under it
+_BY_WORD: Final[Callable[[str], RateWindow]] = RateWindow  # type: ignore[assignment]  # an enum is called with a value
 _SHORTEST_WINDOW_S: Final = 1e-6  # below it, a float that holds a monotonic time of days has no digits left
 
 
@@ -71,7 +72,7 @@ class Limit:
     default_amount: float | None = None  # what a request takes of it where it does not name it; None: nothing
 
     def __init__(self, key: str, capacity: Any) -> None:
-        if not isinstance(key, str) or not key:
+        if not isinstance(key, str) or not key:  # type: ignore[redundant-expr]  # users
             raise ValueError(f"the key of a {type(self).__name__} must be a text, not {key!r}")
         capacity = number(capacity, f"the capacity of {type(self).__name__} {key!r}")
         if capacity <= 0:
@@ -104,7 +105,7 @@ class Limit:
     def can_acquire(self, requested: float) -> bool:
         """Whether so much is free now; nothing is taken. Those who wait in line are not looked at."""
         amount = checked_amount(self, requested)
-        home = self._home and self._home()
+        home = None if self._home is None else self._home()
         return amount <= self.capacity and (home is None or home.fits(self.key, amount))
 
     def validate_usage(self, requested: float, used: float) -> None:
@@ -124,7 +125,7 @@ class Limit:
 
     def get_stats(self) -> dict[str, Any]:
         """Its parameters and what is taken now, by name."""
-        home = self._home and self._home()
+        home = None if self._home is None else self._home()
         used, waiting = (0, 0) if home is None else home.look(self.key)
         return {
             "key": self.key,
@@ -247,7 +248,7 @@ class RateLimit(Limit):
 
 class CallLimit(RateLimit):
     """So many calls in so many seconds; its key is "call_count". A request takes 1 of it without naming it, and need
-    not report that. Arguments: see `RateLimit`."""
+    not report that. Arguments: see `RateLimit`; the capacity is 1 or more."""
 
     __slots__ = ()
 
@@ -270,6 +271,8 @@ class CallLimit(RateLimit):
             per=per,
             algorithm=algorithm,
         )
+        if self.capacity < 1:
+            raise ValueError(f"the capacity of a CallLimit must be 1 or more, not {capacity!r}: no call would ever fit")
 
     def must_report(self, requested: float) -> bool:
         return requested != 1
@@ -324,12 +327,13 @@ def checked_amount(limit: Limit, amount: Any) -> float:
 
 def _seconds(key: str, window: float | RateWindow | str) -> float:
     if isinstance(window, str) and not isinstance(window, RateWindow):
+        word = window
         try:
-            window = float(window)
+            window = float(word)
         except ValueError:
-            window = RateWindow(window)
+            window = _BY_WORD(word)
     seconds = float(window.to_seconds()) if isinstance(window, RateWindow) else number(window, f"the window of {key!r}")
-    if not (_SHORTEST_WINDOW_S <= seconds and isfinite(seconds)):
+    if not (seconds >= _SHORTEST_WINDOW_S and isfinite(seconds)):
         raise ValueError(f"the window of limit {key!r} must be finite, and {_SHORTEST_WINDOW_S} s or more: {window!r}")
     return seconds
 

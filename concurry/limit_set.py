@@ -14,7 +14,8 @@ from math import isnan
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from concurry.acquisition import Acquisition, NothingToAcquire, PendingAcquisition
+from concurry.acquiring import acquire_later, checked, late, pending
+from concurry.acquisition import Acquisition, NothingToAcquire
 from concurry.limit import Limit, RateLimit, checked_amount, number
 from concurry.runtime.clock import Clock
 from concurry.runtime.clock import system as system_clock
@@ -22,7 +23,7 @@ from concurry.runtime.enums import ExecutionMode
 from concurry.runtime.limiter.arbiter import Arbiter
 from concurry.runtime.limiter.lease import Lease
 from concurry.runtime.limiter.owner import current_owner
-from concurry.runtime.limiter.waiting import take_now, wait, wait_async
+from concurry.runtime.limiter.waiting import wait
 
 __all__ = ["LimitSet"]
 
@@ -72,13 +73,11 @@ class LimitSet:
         *,
         clock: Clock = system_clock,
     ) -> None:
-        given = [limits] if isinstance(limits, Limit) else list(limits or ())
+        given: list[Any] = [limits] if isinstance(limits, Limit) else list(limits or ())
         by_key: dict[str, Limit] = {}
         for limit in given:
             if not isinstance(limit, Limit):
-                raise TypeError(
-                    f"a LimitSet is made of limits (RateLimit, CallLimit, ResourceLimit), not of {limit!r}"
-                )
+                raise TypeError(f"a LimitSet is made of limits (RateLimit, CallLimit, ResourceLimit), not of {limit!r}")
             if limit.key in by_key:
                 raise ValueError(f"Duplicate limit key {limit.key!r}: a key names one limit of a LimitSet")
             by_key[limit.key] = limit
@@ -138,13 +137,13 @@ class LimitSet:
             return self._nothing
         loops = sys.modules.get("asyncio.events")  # not imported: no loop runs
         if loops is not None and loops._get_running_loop() is not None:
-            return acquire_in_loop((self,), requested, timeout)
+            return pending((self,), requested, timeout)
         amounts = self.amounts(requested)
         if not amounts:
             return self.nothing()
         lease = Lease(self._arbiter, amounts, current_owner.get())
-        if not self._arbiter.try_request(lease) and wait((lease,), checked_timeout(timeout)) is None:
-            raise late((self,), amounts, timeout)
+        if not self._arbiter.try_request(lease) and wait((lease,), checked(timeout)) is None:
+            raise late((self,), requested, timeout)
         return Acquisition(self, lease)
 
     def try_acquire(self, requested: Mapping[str, float] | None = None) -> Acquisition:
@@ -160,11 +159,13 @@ class LimitSet:
         return Acquisition(self, lease if self._arbiter.try_request(lease) else None)
 
     async def async_acquire(
-        self, requested: Mapping[str, float] | None = None, timeout: float | None = None
+        self,
+        requested: Mapping[str, float] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # as `acquire`
     ) -> Acquisition:
         """`acquire` for coroutines: waits without holding up the loop. A task that is cancelled takes its request
         back. Arguments, result and errors are those of `acquire`."""
-        return await acquire_async((self,), requested, timeout)
+        return await acquire_later((self,), requested, timeout)
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -227,15 +228,16 @@ class LimitSet:
             raise ValueError(
                 f"Must specify requested amount for RateLimit {needed}: acquire(requested={{{needed[0]!r}: ...}})"
             )
-        for key in self._implied:
-            if amounts[key] > self._by_key[key].capacity:
-                raise _impossible(self._by_key[key], amounts[key])
         return amounts
 
     def lease(self, requested: Mapping[str, float] | None) -> Lease | None:
         """A new lease for a request; None where there is nothing to lease."""
         amounts = self.amounts(requested)
         return Lease(self._arbiter, amounts, current_owner.get()) if amounts else None
+
+    def counts(self, lease: Lease) -> bool:
+        """Whether a lease is one of this set's."""
+        return lease.arbiter is self._arbiter
 
     def nothing(self) -> NothingToAcquire:
         """What a request gets that takes nothing."""
@@ -261,9 +263,10 @@ class LimitSet:
             log.warning("Cannot update limit %r: it was not acquired. Available keys: %s", key, list(acquired))
 
 
-def acquire_in_loop(sets: Iterable[LimitSet], requested: Mapping[str, float] | None, timeout: float | None) -> Any:
-    ...
-
-
 def _impossible(limit: Limit, amount: Any) -> ValueError:
-    ...
+    if isnan(amount) or not 0 < amount <= _MOST:
+        return ValueError(f"the requested amount of {limit.key!r} must be above 0 and finite, not {amount!r}")
+    return ValueError(
+        f"requested {amount} of {limit.key!r} exceeds capacity {limit.capacity}: it can never be fulfilled; ask for "
+        f"less at a time, or raise the capacity"
+    )

@@ -123,7 +123,6 @@ class _Ours(_Tqdm):
 
     monitor_interval = 0  # no thread
     _lock: Any = _SharedLock()
-    _time: Any = property(lambda self: time.monotonic, lambda self, value: None)  # tqdm's goes by the wall clock
     outcome = ""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -132,6 +131,12 @@ class _Ours(_Tqdm):
         # bar is made in between.
         made._lock = cls._lock
         return made
+
+    def __init__(self, **tqdm: Any) -> None:
+        super().__init__(**tqdm)
+        if not self.disable:
+            self._time = time.monotonic  # tqdm's own is the wall clock
+            self.start_t = self.last_print_t = time.monotonic()
 
     @classmethod
     def get_lock(cls) -> Any:
@@ -184,6 +189,10 @@ def _notebook(tqdm: dict[str, Any], color: str | None, must: bool) -> Drawing | 
 
 class _InNotebook(_Ours):
     """Stands before tqdm's class for notebooks, which is imported with the first such bar."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        return {**super().format_dict, "ncols": None}  # there it is pixels or "80%"; tqdm would cut the text by it
 
     def set_total(self, total: float | None) -> None:
         super().set_total(total)

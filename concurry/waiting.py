@@ -289,14 +289,26 @@ def _follow(
     return None
 
 
+@overload
 def as_completed(
-    fs: Mapping[Any, F] | Iterable[F],
+    fs: Mapping[Any, F], timeout: float | None = ..., *, progress: Progress = ..., polling: object = ...
+) -> Iterator[F]: ...
+@overload
+def as_completed(
+    fs: Iterable[F], timeout: float | None = ..., *, progress: Progress = ..., polling: object = ...
+) -> Iterator[F]: ...
+@overload
+def as_completed(
+    fs: Any, timeout: float | None = ..., *, progress: Progress = ..., recurse: bool = ..., polling: object = ...
+) -> Iterator[Any]: ...
+def as_completed(
+    fs: Any,
     timeout: float | None = None,
     *,
     progress: Progress = None,
     recurse: bool = False,
     polling: object = None,
-) -> Iterator[F]:
+) -> Iterator[Any]:
     """Iterate over futures in the order in which they end; those that are done already come first.
 
     Args:

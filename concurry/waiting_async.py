@@ -16,8 +16,8 @@ Called by: users.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from concurry.runtime import waits
 from concurry.runtime.enums import ReturnWhen
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K")
 F = TypeVar("F", bound="Future[Any] | asyncio.Future[Any]")
-AnyAwaitable: TypeAlias = "Awaitable[T] | Future[T]"
 
 
 @overload
@@ -120,7 +119,7 @@ async def async_wait(
 # A Mapping is an Iterable of its keys too: the checkers take the first that fits.
 @overload
 async def async_gather(  # type: ignore[overload-overlap]
-    fs: Mapping[K, AnyAwaitable[T]],
+    fs: Mapping[K, Awaitable[T]],
     *,
     iter: Literal[False] = ...,
     return_exceptions: Literal[False] = ...,
@@ -128,7 +127,7 @@ async def async_gather(  # type: ignore[overload-overlap]
 ) -> dict[K, T]: ...
 @overload
 async def async_gather(  # type: ignore[overload-overlap]
-    fs: Mapping[K, AnyAwaitable[T]],
+    fs: Mapping[K, Awaitable[T]],
     *,
     iter: Literal[False] = ...,
     return_exceptions: Literal[True],
@@ -136,19 +135,19 @@ async def async_gather(  # type: ignore[overload-overlap]
 ) -> dict[K, T | BaseException]: ...
 @overload
 async def async_gather(  # type: ignore[overload-overlap]
-    fs: Mapping[K, AnyAwaitable[T]],
+    fs: Mapping[K, Awaitable[T]],
     *,
     iter: Literal[True],
     return_exceptions: Literal[False] = ...,
     **how: Unpack[Waiting],
-) -> AsyncIterator[tuple[K, T]]: ...
+) -> AsyncGenerator[tuple[K, T], None]: ...
 @overload
 async def async_gather(  # type: ignore[overload-overlap]
-    fs: Mapping[K, AnyAwaitable[T]], *, iter: Literal[True], return_exceptions: Literal[True], **how: Unpack[Waiting]
-) -> AsyncIterator[tuple[K, T | BaseException]]: ...
+    fs: Mapping[K, Awaitable[T]], *, iter: Literal[True], return_exceptions: Literal[True], **how: Unpack[Waiting]
+) -> AsyncGenerator[tuple[K, T | BaseException], None]: ...
 @overload
 async def async_gather(
-    fs: Iterable[AnyAwaitable[T]],
+    fs: Iterable[Awaitable[T]],
     *,
     iter: Literal[False] = ...,
     return_exceptions: Literal[False] = ...,
@@ -156,7 +155,7 @@ async def async_gather(
 ) -> list[T]: ...
 @overload
 async def async_gather(
-    fs: Iterable[AnyAwaitable[T]],
+    fs: Iterable[Awaitable[T]],
     *,
     iter: Literal[False] = ...,
     return_exceptions: Literal[True],
@@ -164,20 +163,20 @@ async def async_gather(
 ) -> list[T | BaseException]: ...
 @overload
 async def async_gather(
-    fs: Iterable[AnyAwaitable[T]],
+    fs: Iterable[Awaitable[T]],
     *,
     iter: Literal[True],
     return_exceptions: Literal[False] = ...,
     **how: Unpack[Waiting],
-) -> AsyncIterator[tuple[int, T]]: ...
+) -> AsyncGenerator[tuple[int, T], None]: ...
 @overload
 async def async_gather(
-    fs: Iterable[AnyAwaitable[T]], *, iter: Literal[True], return_exceptions: Literal[True], **how: Unpack[Waiting]
-) -> AsyncIterator[tuple[int, T | BaseException]]: ...
+    fs: Iterable[Awaitable[T]], *, iter: Literal[True], return_exceptions: Literal[True], **how: Unpack[Waiting]
+) -> AsyncGenerator[tuple[int, T | BaseException], None]: ...
 @overload
 async def async_gather(
-    fs: AnyAwaitable[T],
-    *more: AnyAwaitable[T],
+    fs: Awaitable[T],
+    *more: Awaitable[T],
     iter: Literal[False] = ...,
     return_exceptions: Literal[False] = ...,
     **how: Unpack[Waiting],
@@ -277,7 +276,9 @@ async def _cancel(pending: Futures) -> None:
         await asyncio.wait(here)
 
 
-async def _iterate(items: Items, report: Reporter | None, return_exceptions: bool) -> AsyncIterator[tuple[Any, Any]]:
+async def _iterate(
+    items: Items, report: Reporter | None, return_exceptions: bool
+) -> AsyncGenerator[tuple[Any, Any], None]:
     """`async_gather(iter=True)`. An item that is a container comes when the last future in it has ended."""
     import asyncio
 

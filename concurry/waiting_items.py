@@ -149,8 +149,8 @@ class Items:
     def too_late(self, left: int, total: int) -> TimeoutError:
         """The error for a time that is over while so many of all are not done."""
         return TimeoutError(
-            f"{self.who}(): {total - left} of {total} futures were done within {self.timeout_s} s; the others go on and "
-            f"may be waited for again"
+            f"{self.who}(): {total - left} of {total} futures were done within {self.timeout_s} s; the others go on "
+            f"and may be waited for again"
         )
 
     def results(self, of: Callable[[BaseFuture[Any]], Any]) -> Any:

@@ -47,20 +47,20 @@ class Asker(Worker):
             await self.session.close()
 
 
-async def main() -> None:
-    with running_server(latency=0.5, latency_spread=0.2) as base_url:
-        async with Asker.options(mode="asyncio", max_concurrency=300).init(base_url) as asker:
-            await asker.open()  # a future of ours can be awaited in any loop
-            start = time.monotonic()
-            futures = [asker.ask(prompt) for prompt in PROMPTS]
-            # A future as an argument: the call starts when all the answers are there, and nobody waits in between.
-            longest = asker.longest(futures)
-            answers = await async_gather(futures, progress={"desc": "asking", "unit": "prompt"})
-            seconds = time.monotonic() - start
-            print(f"{len(answers)} answers in {seconds:.1f} s; one after the other: {len(answers) * 0.5:.0f} s")
-            print(f"the longest: {await longest}")
-            await asker.close()
+async def ask_all(base_url: str) -> None:
+    async with Asker.options(mode="asyncio", max_concurrency=300).init(base_url) as asker:
+        await asker.open()  # a future of ours can be awaited in any loop
+        start = time.monotonic()
+        futures = [asker.ask(prompt) for prompt in PROMPTS]
+        # A future as an argument: the call starts when all the answers are there, and nobody waits in between.
+        longest = asker.longest(futures)
+        answers = await async_gather(futures, progress={"desc": "asking", "unit": "prompt"})
+        seconds = time.monotonic() - start
+        print(f"{len(answers)} answers in {seconds:.1f} s; one after the other: {len(answers) * 0.5:.0f} s")
+        print(f"the longest: {await longest}")
+        await asker.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with running_server(latency=0.5, latency_spread=0.2) as url:
+        asyncio.run(ask_all(url))

@@ -292,8 +292,8 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
             except RuntimeError:  # the loop was closed: nobody waits any more
                 log.debug("concurry: the event loop that awaited %r is closed", self)
 
-        self.add_hook(wake)
         try:
+            self.add_hook(wake)
             with waits.waiting((self,)):
                 await waiter
         except asyncio.CancelledError:
@@ -312,8 +312,8 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
         def wake(_: BaseFuture[Any]) -> None:
             done.release()
 
-        self.add_hook(wake)
         try:
+            self.add_hook(wake)
             with waits.waiting((self,)):
                 arrived = acquire_within(done, timeout)
         finally:

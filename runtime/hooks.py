@@ -124,8 +124,8 @@ def wait_for_all(futures: Sequence[BaseFuture[Any]], deadline: float | None) -> 
         if future.done():
             continue
         arrived = False
-        future.add_hook(wake)
         try:
+            future.add_hook(wake)
             arrived = acquire_within(lock, seconds_left(deadline))
         finally:
             in_time = arrived or not future.remove_hook(wake)

@@ -90,41 +90,44 @@ class Mailbox:
     def take(self, taker: Taker) -> Any:
         """The next call; or None, and the taker is given one when there is one; or `CLOSED`."""
         try:
-            call = self.waiting.popleft()
-        except IndexError:
+            call = self.waiting.popleft() if self.waiting else self._take_or_enter(taker)
+        except IndexError:  # another actor was faster
             call = self._take_or_enter(taker)
-            if call is None or call is CLOSED:
-                return call
-        if self.bound is not None:
+        if self.bound is not None and call is not None and call is not CLOSED:
             self.bound.free()
         return call
 
     def _take_or_enter(self, taker: Taker) -> Any:
+        waiting = self.waiting
         with self._lock:
             while True:
-                try:
-                    return self.waiting.popleft()
-                except IndexError:
-                    pass  # still empty, now under the lock
+                if waiting:
+                    try:
+                        return waiting.popleft()
+                    except IndexError:  # a busy actor was faster
+                        continue
                 if self.refusal is not None or self._draining:
                     return CLOSED
                 self.ready.append(taker)
-                if not self.waiting:
+                if not waiting:
                     return None
                 self.ready.pop()
 
     def source(self, taker: Taker, receive: Callable[[], Any]) -> Callable[[], Any]:
         """A function for an actor's loop: waits for the next call and returns it, or None when no more will come."""
-        popleft, bound, take = self.waiting.popleft, self.bound, self.take
+        waiting, bound, enter = self.waiting, self.bound, self._take_or_enter
+        popleft = waiting.popleft
 
         def next_call() -> Any:
+            # The look at `waiting` first: with nothing to do, raising and catching would cost more than all the rest.
             try:
-                call = popleft()
-            except IndexError:
-                call = take(taker)
-                if call is None:
-                    return receive()
-                return None if call is CLOSED else call
+                call = popleft() if waiting else enter(taker)
+            except IndexError:  # another actor was faster
+                call = enter(taker)
+            if call is None:
+                return receive()
+            if call is CLOSED:
+                return None
             if bound is not None:
                 bound.free()
             return call

@@ -1,13 +1,19 @@
-"""The rules of the house: files stay small, imports go down a floor and never up, a leak or a hang fails a test run."""
+"""The rules of the house: files stay small, imports go down a floor and never up, a leak or a hang fails a test run,
+and the benchmarks are judged as they say.
+"""
 
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks._beside import pairs, row
+from benchmarks.run import verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"concurry": 2, "runtime": 1, "transports": 0}
@@ -150,3 +156,81 @@ def test_a_hanging_test_ends_the_run_with_stacks(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout
     assert "Timeout (0:00:00.5" in done.stderr, done.stderr
     assert "in test_hangs" in done.stderr, done.stderr
+
+
+# -- the benchmarks' runner -------------------------------------------------------------------------------------------
+
+ROW = {"name": "n", "ours": 2.0, "other": 1.0, "ratio": 2.0, "unit": "s", "better": "higher", "at_least": 2, "aim": 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "ok"),
+        ({"ratio": 1.99}, "MISSED"),
+        ({"ratio": 4.0}, "aim"),
+        ({"ratio": float("nan")}, "MISSED"),
+        ({"at_least": None}, "-"),
+        ({"at_least": None, "aim": None}, "-"),
+        ({"better": "lower", "at_least": 2, "aim": 1}, "ok"),
+        ({"better": "lower", "at_least": 2, "aim": 1, "ratio": 2.01}, "MISSED"),
+        ({"better": "lower", "at_least": 2, "aim": 1, "ratio": 0.5}, "aim"),
+        ({"better": "lower", "at_least": 2, "aim": 0, "ratio": 0.0}, "aim"),
+        ({"ratio": None, "other": None, "ours": 3.0}, "ok"),
+        ({"ratio": None, "other": None, "ours": 60.1, "better": "lower", "at_least": 60, "aim": None}, "MISSED"),
+    ],
+)
+def test_a_row_is_judged_by_its_ratio_or_by_itself(change: dict[str, object], expected: str) -> None:
+    assert verdict({**ROW, **change}) == expected
+
+
+def test_a_pair_is_measured_by_turns() -> None:
+    calls: list[str] = []
+
+    def measured(who: str, value: float) -> float:
+        calls.append(who)
+        return value
+
+    pair = pairs(lambda: measured("ours", 3.0), lambda: measured("other", 2.0), repeat=3)
+    assert (pair.ours, pair.other, pair.ratio) == (3.0, 2.0, 1.5)
+    assert calls == ["ours", "other", "ours", "other", "other", "ours", "ours", "other"]
+    assert row("n", pair, unit="s", better="lower")["ratio"] == 1.5
+    assert row("n", 7, unit="s", better="lower")["ratio"] is None
+
+
+BENCHES = {
+    "bench_misses": f"def rows(quick): return [{ROW | {'ratio': 1.0}!r}]",
+    "bench_reaches": f"def rows(quick): return [{ROW!r}]",
+    "bench_crashes": "def rows(quick): raise OSError('boom')",
+    "bench_forgets": "def rows(quick): return [{'name': 'n'}]",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--only", "reaches"], 0, "ok"),
+        (["--only", "misses"], 1, "missed: n"),
+        (["--only", "misses", "--quick"], 0, "MISSED"),
+        (["--only", "crashes", "--only", "reaches", "--quick"], 1, "crashed: bench_crashes"),
+        (["--only", "forgets"], 1, "crashed: bench_forgets"),
+        (["--only", "nobody"], 2, "no benchmark's name contains nobody"),
+    ],
+)
+def test_what_the_runner_says(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    for name in ("run.py", "_beside.py"):
+        (folder / name).write_text((ROOT / "benchmarks" / name).read_text())
+    for name, source in BENCHES.items():
+        (folder / f"{name}.py").write_text(source)
+    command = [sys.executable, str(folder / "run.py"), "--json", str(tmp_path / "out.json"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    if code < 2:
+        judged = json.loads((tmp_path / "out.json").read_text())
+        assert [item["verdict"] for item in judged["rows"]] == ["ok"] * ("reaches" in arguments) + ["MISSED"] * (
+            "misses" in arguments
+        )

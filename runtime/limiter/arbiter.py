@@ -158,7 +158,7 @@ class Arbiter:
                 lease.state = ENDED
                 if state == WAITING:
                     self._leave(lease)
-                elif lease.marks and state != ENDED:  # NEW with marks: an exception (Ctrl-C) hit in the middle of a grant
+                elif lease.marks and state != ENDED:
                     self._undo(lease)
                 if self._lines and state != NEW:
                     self._serve(woken)

@@ -25,7 +25,7 @@ WAITING: Final = 1
 HELD: Final = 2
 ENDED: Final = 3
 
-_CLAIMS = allocate_lock()  # protects `_claimed` and `served` of every ticket; taken under an arbiter's, held for 3 lines
+_CLAIMS = allocate_lock()  # protects `_claimed` and `served` of every ticket; taken under an arbiter's lock
 
 
 class Lease:

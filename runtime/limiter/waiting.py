@@ -54,7 +54,7 @@ def wait(leases: Sequence[Lease], timeout: float | None) -> Lease | None:
         raise
 
 
-async def wait_async(leases: Sequence[Lease], timeout: float | None) -> Lease | None:
+async def wait_async(leases: Sequence[Lease], timeout: float | None) -> Lease | None:  # noqa: ASYNC109  # as `wait`
     """The same in a coroutine; the loop goes on meanwhile. A task that is cancelled takes its request back."""
     import asyncio
 

@@ -1,4 +1,4 @@
-"""What the standard library sees of our futures, under races: `concurrent.futures.wait`, `as_completed`, `wrap_future`."""
+"""What the standard library sees of our futures, under races: `wait`, `as_completed`, `wrap_future`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
@@ -426,6 +426,15 @@ def test_an_end_from_another_thread_while_the_loop_runs(screen: Any) -> None:
             thread.start()
             thread.join()
     assert (bar.state, bar.n) == ("failure", 2)
+
+
+def test_types(screen: Any) -> None:
+    for item in ProgressBar([1, 2], desc="a", leave=False, file=screen):
+        assert_type(item, int)
+    for text in ProgressBar(iterable=map(str, range(2)), style="std", file=screen):
+        assert_type(text, str)
+    with ProgressBar(total=2, position=0, color="MAGENTA", file=screen) as bar:
+        assert_type(bar, ProgressBar[Any])
 
 
 # -- keywords ---------------------------------------------------------------------------------------------------------

@@ -33,8 +33,9 @@ def in_terminal(code: str, rows: int, columns: int) -> str:
     try:
         while part := os.read(ours, 65536):
             parts.append(part)
-    except OSError as error:  # how Linux says that the other side is closed
-        assert error.errno == errno.EIO
+    except OSError as error:
+        if error.errno != errno.EIO:  # how Linux says that the other side is closed
+            raise
     finally:
         os.close(ours)
         assert script.wait() == 0, b"".join(parts)
@@ -106,6 +107,10 @@ class Widget:
         return self.bar.bar_style, self.bar.style.bar_color
 
     @property
+    def text(self) -> str:
+        return str(self.left.value).replace("\u2007", " ")  # newer versions of tqdm keep spaces apart by that
+
+    @property
     def full(self) -> float:
         return float(self.bar.value / self.bar.max)
 
@@ -131,7 +136,7 @@ def test_a_kernel_gets_a_widget(shown: list[Any], capsys: pytest.CaptureFixture[
     bar = ProgressBar(range(4), desc="rate <it>")
     widget = Widget(shown[0])
     assert widget.state == ("", "#0288d1")
-    assert widget.left.value.startswith("rate\u2007&lt;it&gt;:")
+    assert widget.text.startswith("rate &lt;it&gt;:")
     for item in bar:
         if item == 2:
             bar.refresh()
@@ -145,15 +150,14 @@ def test_the_ends_in_a_notebook(shown: list[Any]) -> None:
     for _ in ProgressBar(range(4)):
         break
     assert Widget(shown[-1]).state == ("", "#757575")
-    with pytest.raises(ValueError, match="x"):
-        for _ in ProgressBar(range(4)):
-            int("x")
+    with pytest.raises(ValueError, match="in here"), ProgressBar(range(4)):
+        raise ValueError("in here")
     assert Widget(shown[-1]).state == ("danger", "#e53935")
     with ProgressBar(total=4) as bar:
         bar.update(2)
         bar.success("all that was wanted")
     assert Widget(shown[-1]).state == ("success", "#43a047")
-    assert Widget(shown[-1]).left.value.startswith("all\u2007that")
+    assert Widget(shown[-1]).text.startswith("all that")
 
 
 def test_unknown_lengths_in_a_notebook(shown: list[Any]) -> None:
