@@ -1,4 +1,8 @@
-"""What `import concurry` costs over a bare interpreter: time of the whole process, and resident memory after it."""
+"""What importing concurry costs over a bare interpreter: time of the whole process, and resident memory after it.
+
+Names are loaded when they are first asked for, so what users write (`from concurry import Worker, gather`) stands
+beside the bare import, and has to keep the same bounds.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +38,14 @@ def once(line: str) -> tuple[float, float]:
 
 
 def rows(quick: bool) -> list[dict[str, Any]]:
-    once("import concurry")  # writes the bytecode
-    turns = [(once("import concurry"), once("")) for _ in range(5 if quick else 31)]
-    time_ms = statistics.median(ours[0] - bare[0] for ours, bare in turns)
-    memory_mb = statistics.median(ours[1] - bare[1] for ours, bare in turns)
-    return [
-        row("import concurry: time over a bare interpreter", time_ms, unit="ms", better="lower", at_least=60),
-        row("import concurry: memory over a bare interpreter", memory_mb, unit="MB", better="lower", at_least=12),
-    ]
+    found = []
+    for line in ("import concurry", "from concurry import Worker, gather"):
+        once(line)  # writes the bytecode
+        turns = [(once(line), once("")) for _ in range(5 if quick else 31)]
+        time_ms = statistics.median(ours[0] - bare[0] for ours, bare in turns)
+        memory_mb = statistics.median(ours[1] - bare[1] for ours, bare in turns)
+        found += [
+            row(f"{line}: time over a bare interpreter", time_ms, unit="ms", better="lower", at_least=60),
+            row(f"{line}: memory over a bare interpreter", memory_mb, unit="MB", better="lower", at_least=12),
+        ]
+    return found

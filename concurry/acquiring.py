@@ -69,7 +69,9 @@ def pending(sets: Sequence[LimitSet], requested: Requested, timeout: float | Non
     serve is refused here already."""
     checked(timeout)
     requested = dict(requested or {})
-    _leases(sets, requested)
+    leases = _leases(sets, requested)
+    if isinstance(leases, Acquisition):
+        return leases  # there is nothing to wait for
     return PendingAcquisition(sets[0], lambda: take(sets, requested), lambda: acquire_later(sets, requested, timeout))
 
 

@@ -108,11 +108,11 @@ class Acquisition:
         lease.arbiter.release(lease)
         if kind is None and held:
             usage = lease.usage or ()
-            limits = self._of.reported
+            amounts = lease.amounts
             missing = [
                 key
-                for key, amount in lease.amounts.items()
-                if key in limits and key not in usage and limits[key].must_report(amount)
+                for key, limit in self._of.reported.items()
+                if key not in usage and key in amounts and limit.must_report(amounts[key])
             ]
             if missing:
                 raise RuntimeError(

@@ -4,7 +4,7 @@ Guarantees: an assignment is checked at its line; what no worker of the mode cou
 may read and assign; a reader sees one state, never half of a change. `temp_config` is seen by the thread or task that
 entered it and by nobody else, and ends with its block.
 Called by: users; the face, at `.options()` and `.init()` (`layers`); `ProgressBar`, limits and tasks (`setting`);
-`python -m concurry config` (`rows`).
+`python -m concurry config`.
 
     CONCURRY_*   >   [ temp_config over global_config ]: <mode>.<name>, then defaults.<name>   >   the built-in default
        a Layer                    a Layer
@@ -30,7 +30,7 @@ __all__ = ["global_config", "temp_config"]
 
 log = logging.getLogger("concurry")
 Said = Mapping[str, Mapping[str, Any]]  # section -> name -> value
-_MODES: Final = {mode.value: mode for mode in ExecutionMode if mode is not ExecutionMode.Auto}
+MODES: Final = {mode.value: mode for mode in ExecutionMode if mode is not ExecutionMode.Auto}
 NOTHING: Final[Said] = {}
 
 
@@ -89,7 +89,7 @@ _temporary: ContextVar[_Block | None] = ContextVar("concurry_temp_config", defau
 
 
 def _mode_of(section: str) -> ExecutionMode | None:
-    return _MODES.get(section)  # None: "defaults"
+    return MODES.get(section)  # None: "defaults"
 
 
 def _ignored(name: str) -> bool:
@@ -121,7 +121,8 @@ def _checked(section: str, name: str, value: Any, said_as: str) -> Any:
         raise ValueError(f"{said_as}={value!r} is refused: it must be {setting.allowed}{why}") from error
 
 
-def _says_something(name: str, value: Any) -> bool:
+def says_something(name: str, value: Any) -> bool:
+    """False for a None that is no value of the option."""
     option = KNOWN.get(name) or SETTINGS.get(name)
     return value is not None or option is None or option.takes_none
 
@@ -167,7 +168,7 @@ class Section:
     def __setattr__(self, name: str, value: Any) -> None:
         if _has(self._name, name):
             value = _checked(self._name, name, value, f"global_config.{self._name}.{name}")
-            self._replace(name, value, _says_something(name, value))
+            self._replace(name, value, says_something(name, value))
         elif _ignored(name):
             log.debug("global_config.%s.%s is accepted and ignored: nothing polls", self._name, name)
             self._replace(name, value, True)
@@ -316,15 +317,15 @@ class temp_config:  # a class, so that it may be entered again; users see a func
         said: dict[str, dict[str, Any]] = {}
         for key, given in settings.items():
             head, _, name = key.partition("_")
-            if head != "global" and head not in _MODES:
+            if head != "global" and head not in MODES:
                 hint = f"global_{key}" if _has("defaults", key) else f"<mode>_<name>, as in thread_{name or key}"
                 raise ValueError(
-                    f"temp_config({key}=...): Invalid mode {head!r}; say {hint} (modes: global, {', '.join(_MODES)})"
+                    f"temp_config({key}=...): Invalid mode {head!r}; say {hint} (modes: global, {', '.join(MODES)})"
                 )
             section = "defaults" if head == "global" else head
             if _has(section, name):
                 value = _checked(section, name, given, f"temp_config({key}=...)")
-                if not _says_something(name, value):
+                if not says_something(name, value):
                     continue
             elif _ignored(name):
                 log.debug("temp_config: %s is accepted and ignored: nothing polls", key)
@@ -361,13 +362,13 @@ def layers() -> list[Layer]:
     environment = environment_layer()
     of_modes = dict(environment.by_mode)
     for name in ON_DEMAND.values():  # a setting, so that `environment_layer` leaves it to us; `gather` has a use for it
-        for mode in (None, *_MODES.values()):
+        for mode in (None, *MODES.values()):
             if (text := _variable(name, mode)[1]) and mode is None:
                 environment[name] = text
             elif text and mode is not None:
                 of_modes[mode] = {**of_modes.get(mode, {}), name: text}
     environment.by_mode = of_modes
-    by_mode: dict[ExecutionMode, Mapping[str, Any]] = {mode: said[it] for it, mode in _MODES.items() if it in said}
+    by_mode: dict[ExecutionMode, Mapping[str, Any]] = {mode: said[it] for it, mode in MODES.items() if it in said}
     return [environment, Layer(said.get("defaults", {}), by_mode, origin)]
 
 
@@ -386,17 +387,18 @@ def setting(name: str, mode: ExecutionMode | None = None) -> Any:
     Raises:
         KeyError: no such setting. ValueError: a `CONCURRY_*` variable whose value cannot be.
     """
-    return _setting(name, mode)[0]
+    return setting_with_origin(name, mode)[0]
 
 
-def _setting(name: str, mode: ExecutionMode | None) -> tuple[Any, str]:
+def setting_with_origin(name: str, mode: ExecutionMode | None = None) -> tuple[Any, str]:
+    """See `setting`; and where the value is said, "default" if nowhere."""
     if name not in SETTINGS:
         raise KeyError(f"{name!r} is no setting of the configuration; there are {', '.join(SETTINGS)}")
     for said_of in (mode, None):
         variable, text = _variable(name, said_of)
         if text:
             value = _checked("defaults", name, None if text.lower() in ("none", "null") else text, variable)
-            if _says_something(name, value):
+            if says_something(name, value):
                 return value, variable
     value, section = _read(name, _in_force(), mode)
     return value, _origin(name, section)
@@ -408,51 +410,3 @@ def _origin(name: str, section: str) -> str:
     if name in _temporarily().get(section, {}):
         return f"temp_config({'global' if section == 'defaults' else section}_{name}=...)"
     return f"global_config.{section}.{name}"
-
-
-class Row(NamedTuple):
-    """One line of `python -m concurry config`."""
-
-    name: str
-    modes: str  # "all", or the one mode in which it differs from "all"
-    value: Any
-    origin: str  # "default", or the name of a variable or of an assignment
-
-
-def rows() -> list[Row]:
-    """What is in force, option by option. Raises ValueError for a `CONCURRY_*` variable whose value cannot be."""
-    found: dict[str, dict[ExecutionMode, tuple[Any, str]]] = {}
-    said = layers()
-    for mode in _MODES.values():
-        options = Options.resolve([{"mode": mode}, *said], worker="configuration")
-        for name, value in {**options.values, **options.ray}.items():
-            only = KNOWN[name].only
-            if name != "mode" and (not only or mode in only):
-                rank = options.given.get(name)
-                origin = "default" if rank is None else _layers_origin(said[rank - 1], name, mode, options.on_demand)
-                found.setdefault(name, {})[mode] = value, origin
-        for name in SETTINGS:
-            found.setdefault(name, {})[mode] = _setting(name, mode)
-    result = [_mode_row(said)]
-    for name in (*(it for it in KNOWN if it in found), *SETTINGS):
-        by_mode = found[name]
-        answers = list(by_mode.values())
-        usual = max(answers, key=answers.count)
-        result.append(Row(name, "all" if len(by_mode) > 1 else next(iter(by_mode)).value, *usual))
-        result += [Row(name, mode.value, *answer) for mode, answer in by_mode.items() if answer != usual]
-    return result
-
-
-def _mode_row(said: list[Layer]) -> Row:
-    for layer in said:
-        origin = layer.origin("mode", None)
-        mode = check_one("mode", layer.get("mode"), worker="configuration", origin=origin)
-        if mode is not None:
-            return Row("mode", "all", mode, origin)
-    return Row("mode", "all", None, "default: each worker says its own")
-
-
-def _layers_origin(layer: Layer, name: str, mode: ExecutionMode, on_demand: bool) -> str:
-    key = ON_DEMAND.get(name, name) if on_demand else name
-    of_mode = layer.by_mode.get(mode, {})
-    return layer.origin(key, mode if key in of_mode and _says_something(name, of_mode[key]) else None)

@@ -32,8 +32,8 @@ _BY_WORD: Final[Callable[[str], RateWindow]] = RateWindow  # type: ignore[assign
 _SHORTEST_WINDOW_S: Final = 1e-6  # below it, a float that holds a monotonic time of days has no digits left
 
 
-def number(value: Any, what: str) -> float:
-    """`value` as an int or float: any real number (numpy's too), but no bool and no NaN.
+def number(value: Any, what: str, *, as_text: bool = False) -> float:
+    """`value` as an int or float: any real number (numpy's too), but no bool and no NaN. `as_text`: "1.5" is one too.
 
     Raises:
         ValueError: it is none; `what` says what it should be.
@@ -43,7 +43,7 @@ def number(value: Any, what: str) -> float:
     if type(value) is not float:
         import numbers
 
-        if isinstance(value, str):
+        if as_text and isinstance(value, str):
             try:
                 value = float(value)
             except ValueError:
@@ -74,7 +74,7 @@ class Limit:
     def __init__(self, key: str, capacity: Any) -> None:
         if not isinstance(key, str) or not key:  # type: ignore[redundant-expr]  # users
             raise ValueError(f"the key of a {type(self).__name__} must be a text, not {key!r}")
-        capacity = number(capacity, f"the capacity of {type(self).__name__} {key!r}")
+        capacity = number(capacity, f"the capacity of {type(self).__name__} {key!r}", as_text=True)
         if capacity <= 0:
             raise ValueError(f"the capacity of {type(self).__name__} {key!r} must be above 0, not {capacity!r}")
         self._fix(key=key, capacity=capacity, _home=None)

@@ -167,7 +167,7 @@ def gather(
     values = {name: base[name] if it is None else it[0] for name, it in found.items()}
     given = {name: it[1] for name, it in found.items() if it is not None}
     if methods is not None and isinstance(values["call_timeout"], dict):
-        _check_methods(values["call_timeout"], methods, worker)
+        _check_methods(values["call_timeout"], methods, worker)  # pyright: ignore[reportUnknownArgumentType]
     ray = {name: base[name] for name in RAY if name in base}
     for name, (value, at) in _for_ray(parts).items():
         ray[name], given[name] = value, at
@@ -207,7 +207,7 @@ def _parts(layers: Iterable[Mapping[str, Any]], mode: ExecutionMode, worker: str
                 (layer, False, lambda name, of=layer: of.origin(name, None)),  # type: ignore[misc]
             ]
         else:
-            says = [(layer, True, lambda name: "")]
+            says = [(layer, True, _unnamed)]
         for values, firm, origin in says:
             parts.append(_Part(rank, values, firm, origin, about_many=isinstance(layer, Layer)))
             if mode is ExecutionMode.Ray and values.get("actor_options"):
@@ -215,8 +215,16 @@ def _parts(layers: Iterable[Mapping[str, Any]], mode: ExecutionMode, worker: str
                 theirs = check_one(
                     "actor_options", values["actor_options"], worker=worker, origin=origin("actor_options")
                 )
-                parts.append(_Part(rank, theirs, firm, lambda name: "actor_options", True))
+                parts.append(_Part(rank, theirs, firm, _in_actor_options, True))
     return parts
+
+
+def _in_actor_options(name: str) -> str:
+    return "actor_options"
+
+
+def _unnamed(name: str) -> str:
+    return ""  # the user's own line, which the error's traceback shows
 
 
 def _find(name: str, parts: list[_Part], mode: ExecutionMode, on_demand: bool, worker: str) -> tuple[Any, int] | None:

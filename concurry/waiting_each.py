@@ -71,7 +71,7 @@ def each(items: Items, report: Reporter | None) -> Iterator[BaseFuture[Any]]:
     remaining = items.unique()
     items.leaves = []
     total = len(remaining)
-    good = False
+    good: bool | None = False
     try:
         done = [leaf for leaf in remaining if leaf.done()]
         done.reverse()
@@ -93,6 +93,9 @@ def each(items: Items, report: Reporter | None) -> Iterator[BaseFuture[Any]]:
         if remaining:
             raise items.too_late(len(remaining), total)
         good = True
+    except GeneratorExit:  # the caller has had enough
+        good = None
+        raise
     finally:
         if report is not None:
             report.end(good)

@@ -10,12 +10,13 @@ Called by: those two.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeAlias, TypedDict, TypeGuard
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from types import CoroutineType
+from typing import Any, Final, TypeAlias, TypedDict, TypeGuard, cast
 
 from concurry.runtime.clock import system
 from concurry.runtime.enums import ReturnWhen
-from concurry.runtime.foreign import AsyncioFuture, as_future, cut, schedule
+from concurry.runtime.foreign import as_future, cut, scheduled
 from concurry.runtime.future import BaseFuture, SyncFuture
 from concurry.runtime.hooks import failed, raised
 
@@ -79,6 +80,7 @@ class Items:
         self.leaves: Futures = []
         self.tasks: Futures = []
         self._given: dict[BaseFuture[Any], Any] = {}  # wrapper made here -> what the user gave
+        self._known: dict[int, BaseFuture[Any]] = {}  # id of what was given -> its leaf, while the items are walked
         self._in_loop = in_loop
         try:
             if recurse:
@@ -90,6 +92,8 @@ class Items:
             self.cancel_tasks()
             self.let_go()
             raise
+        finally:
+            self._known.clear()
 
     def _part(self, value: Any) -> Part:
         make: Callable[[list[Any]], Any]
@@ -108,18 +112,25 @@ class Items:
         return Branch(make, [self._part(child) for child in children])
 
     def _leaf(self, value: Any) -> BaseFuture[Any]:
+        """One of ours for whatever the user gave; for what was given twice, the same one."""
         if _is_ours(value):
             return value
+        leaf = self._known.get(id(value))
+        if leaf is None:
+            leaf = self._made(value)
+            if leaf in self._given:  # and is no plain value
+                self._known[id(value)] = leaf
+        return leaf
+
+    def _made(self, value: Any) -> BaseFuture[Any]:
+        if self._in_loop and type(value) is CoroutineType:  # most of those that there are; the others below
+            return self._task(cast("Coroutine[Any, Any, Any]", value))
         leaf = as_future(value)
         if leaf is not None:
             self._given[leaf] = value
             return leaf
         if self._in_loop and _is_awaitable(value):
-            task = schedule(value if _is_coroutine(value) else _awaited(value))
-            leaf = AsyncioFuture(task)
-            self._given[leaf] = task
-            self.tasks.append(leaf)
-            return leaf
+            return self._task(value if _is_coroutine(value) else _awaited(value))
         if _is_coroutine(value):
             name = getattr(value, "__qualname__", type(value).__name__)
             value.close()  # or Python would complain a second time, later and elsewhere, that nobody awaited it
@@ -128,6 +139,12 @@ class Items:
                 f"meanwhile. Use `await async_{self.who}(...)` in a coroutine."
             )
         return SyncFuture(value)
+
+    def _task(self, coroutine: Coroutine[Any, Any, Any]) -> BaseFuture[Any]:
+        leaf = scheduled(coroutine)
+        self._given[leaf] = leaf.owner.inner
+        self.tasks.append(leaf)
+        return leaf
 
     def given(self, leaf: BaseFuture[Any]) -> Any:
         """The user's own object for a leaf: the future itself, or the one that it wraps."""
@@ -165,7 +182,7 @@ class Items:
 
     def let_go(self) -> None:
         """The wait is over: leave nothing in the futures of others that are not done."""
-        if self._given:
+        if len(self._given) > len(self.tasks):
             for leaf in set(self._given).difference(self.tasks):
                 if not leaf.done():
                     cut(leaf)
@@ -200,6 +217,11 @@ def first_failed(leaves: Iterable[BaseFuture[Any]]) -> BaseFuture[Any] | None:
         if failed(leaf) and leaf.done():
             return leaf
     return None
+
+
+def ending_of(when: ReturnWhen, leaves: Collection[BaseFuture[Any]]) -> bool | None:
+    """How a `wait` ended, for its reporter."""
+    return all(leaf.done() for leaf in leaves) or (None if satisfied(when, leaves) else False)
 
 
 def sets_of(items: Items, leaves: Iterable[BaseFuture[Any]]) -> tuple[set[Any], set[Any]]:
@@ -315,15 +337,13 @@ class Reporter:
             self._bar.update(completed - self._said)
         self._said = completed
 
-    def end(self, good: bool) -> None:
-        """The wait is over."""
+    def end(self, good: bool | None) -> None:
+        """The wait is over; None: neither in success nor in failure, but because no more was wanted."""
         bar, self._bar = self._bar, None
         if bar is not None:
             try:
-                if good:
-                    bar.success()
-                else:
-                    bar.failure()
+                if good is not None:
+                    (bar.success if good else bar.failure)()
             finally:
                 bar.close()
 

@@ -42,7 +42,7 @@ class Asker(Worker):
     def longest(self, answers: list[str]) -> str:
         return max(answers, key=len)  # work of the processor: the loop goes on meanwhile
 
-    async def close(self) -> None:
+    async def stop(self) -> None:  # runs in the worker, on its loop, when the handle is stopped
         if self.session is not None:
             await self.session.close()
 
@@ -58,7 +58,6 @@ async def ask_all(base_url: str) -> None:
         seconds = time.monotonic() - start
         print(f"{len(answers)} answers in {seconds:.1f} s; one after the other: {len(answers) * 0.5:.0f} s")
         print(f"the longest: {await longest}")
-        await asker.close()
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class AsyncRater(Worker):
             acq.update(usage={"tokens": reply.usage.total_tokens if reply.usage else 0})
         return reply.choices[0].message.content or ""
 
-    async def close(self) -> None:
+    async def stop(self) -> None:  # runs in the worker, when it is stopped
         await self.client.close()
 
 
@@ -98,7 +98,6 @@ def on_an_event_loop(job: Job, run: Run) -> None:
         futures = {name: rater.rate(docstring) for name, docstring in run.docstrings.items()}
         for name, reply in gather(futures, iter=True, return_exceptions=True, progress=run.progress):
             run.add(name, reply)
-        rater.close().result()
 
 
 def main() -> int:

@@ -11,9 +11,9 @@ Called by: `wrap_future`, `wait`/`gather`, and whoever looks for futures among a
 `ConcurrentFuture`s and `RayFuture`s for its calls, without `__init__` and with a pool as `owner`.
 
 A wrapper keeps what it wraps as its `owner`, in one of the `_Source`s below, so that it needs no field that the
-future of a call does not have:
+future of a call does not have. The source is the done-callback too, and lets go of the wrapper when it has run:
 
-    inner --done-callback--> _Link --> wrapper --owner--> _Source --> inner, link
+    inner --done-callback--> _Source --until the end--> wrapper --owner--> _Source --> inner
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from concurrent.futures import CancelledError
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from concurry.runtime.future import CANCELLED, PENDING, BaseFuture, SyncFuture
@@ -51,12 +52,11 @@ class ConcurrentFuture(BaseFuture[T]):
         if not isinstance(concurrent_future, concurrent.futures.Future):
             raise TypeError(f"future must be a concurrent.futures.Future, not {type(concurrent_future).__name__}")
         super().__init__()
-        link = _Link(self)
-        self.owner = _Concurrent(concurrent_future, link)
+        self.owner = source = _Concurrent(concurrent_future, self)
         if isinstance(concurrent_future, BaseFuture):
-            concurrent_future.add_hook(link)  # there and then, with no turn on the notifier
+            concurrent_future.add_hook(source)  # there and then, with no turn on the notifier
         else:
-            concurrent_future.add_done_callback(link)
+            concurrent_future.add_done_callback(source)
 
     def running(self) -> bool:
         """Whether its method has begun and not ended."""
@@ -86,7 +86,7 @@ class AsyncioFuture(BaseFuture[T]):
         if not _is_asyncio_future(asyncio_future):
             raise TypeError(f"future must be an asyncio.Future, not {type(asyncio_future).__name__}")
         super().__init__()
-        self.owner = _Asyncio(asyncio_future, _Link(self))
+        self.owner = _Asyncio(asyncio_future, self)
         if not self._look():
             self.owner.attach()
 
@@ -122,6 +122,10 @@ class AsyncioFuture(BaseFuture[T]):
         """Call `fn(future)` when it is done: on the notifier thread, or here and at once where it is done already."""
         self._look()
         super().add_done_callback(fn)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        self._look()
+        return super().__await__()
 
     def _wait(self, timeout: float | None) -> None:
         if self._look():
@@ -161,29 +165,14 @@ class RayFuture(BaseFuture[T]):
 
     def __init__(self, object_ref: Any) -> None:
         try:
-            import ray
+            ray = import_module("ray")
         except ImportError:
             raise ImportError("a RayFuture wraps a ray.ObjectRef, and Ray is not installed: pip install ray") from None
         if not isinstance(object_ref, ray.ObjectRef):
             raise TypeError(f"object_ref must be a ray.ObjectRef, not {type(object_ref).__name__}")
         super().__init__()
-        link = _Link(self)
-        self.owner = _Ray(object_ref, link)
-        self.owner.inner.add_done_callback(link)
-
-
-class _Link:
-    """The done-callback on a wrapped future. Once it has run, or was cut, it holds the wrapper no longer."""
-
-    __slots__ = ("wrapper",)
-
-    def __init__(self, wrapper: BaseFuture[Any]) -> None:
-        self.wrapper: BaseFuture[Any] | None = wrapper
-
-    def __call__(self, inner: Any) -> None:
-        wrapper, self.wrapper = self.wrapper, None
-        if wrapper is not None:
-            _settle(wrapper, inner)
+        self.owner = source = _Ray(object_ref, self)
+        source.inner.add_done_callback(source)
 
 
 def _settle(wrapper: BaseFuture[Any], inner: Any) -> None:
@@ -198,20 +187,25 @@ def _settle(wrapper: BaseFuture[Any], inner: Any) -> None:
 
 
 class _Source:
-    """What a wrapper has as `owner`: the wrapped one, and how to reach it."""
+    """What a wrapper has as `owner`: the wrapped one, and how to reach it; also the done-callback on it."""
 
-    __slots__ = ("inner", "link")
+    __slots__ = ("inner", "wrapper")
 
-    def __init__(self, inner: Any, link: _Link) -> None:
+    def __init__(self, inner: Any, wrapper: BaseFuture[Any]) -> None:
         self.inner = inner
-        self.link = link
+        self.wrapper: BaseFuture[Any] | None = wrapper  # None once the callback has run, or was cut
+
+    def __call__(self, inner: Any) -> None:
+        wrapper, self.wrapper = self.wrapper, None
+        if wrapper is not None:
+            _settle(wrapper, inner)
 
     def sole_member(self) -> None:
         """No actor of ours runs it; see `waits`."""
 
     def cut(self) -> None:
-        """Take the link back; the wrapper will not end any more."""
-        self.link.wrapper = None
+        """Take the callback back; the wrapper will not end any more."""
+        self.wrapper = None
 
 
 class _Concurrent(_Source):
@@ -227,7 +221,7 @@ class _Concurrent(_Source):
         super().cut()
         inner = self.inner
         if isinstance(inner, BaseFuture):
-            inner.remove_hook(self.link)
+            inner.remove_hook(self)
             return
         # The standard library offers no way to take a callback back; but who waits again and again, each time for a
         # while, for one long call shall not pile up a husk each time. The callbacks are called without the lock, but
@@ -235,8 +229,8 @@ class _Concurrent(_Source):
         callbacks = getattr(inner, "_done_callbacks", None)
         if callbacks is not None:
             with inner._condition:
-                if not inner.done() and self.link in callbacks:
-                    callbacks.remove(self.link)
+                if not inner.done() and self in callbacks:
+                    callbacks.remove(self)
 
 
 class _Asyncio(_Source):
@@ -244,11 +238,11 @@ class _Asyncio(_Source):
 
     def attach(self) -> None:
         if self.is_here():
-            self.inner.add_done_callback(self.link)
+            self.inner.add_done_callback(self)
             return
         loop = self.inner.get_loop()
         try:
-            loop.call_soon_threadsafe(self.inner.add_done_callback, self.link)
+            loop.call_soon_threadsafe(self.inner.add_done_callback, self)
         except RuntimeError:
             if not loop.is_closed():
                 raise
@@ -279,9 +273,9 @@ class _Asyncio(_Source):
     def cut(self) -> None:
         super().cut()
         if self.is_here():
-            self.inner.remove_done_callback(self.link)
+            self.inner.remove_done_callback(self)
         else:
-            self._in_loop(self.inner.get_loop(), self.inner.remove_done_callback, self.link)
+            self._in_loop(self.inner.get_loop(), self.inner.remove_done_callback, self)
 
     def _in_loop(self, loop: asyncio.AbstractEventLoop, fn: Any, *args: Any) -> None:
         """Run `fn` in the loop's thread; or here, where the loop does not run, so that it is seen at once."""
@@ -301,15 +295,13 @@ class _Ray(_Concurrent):
 
     __slots__ = ("ref",)
 
-    def __init__(self, ref: Any, link: _Link) -> None:
-        super().__init__(ref.future(), link)
+    def __init__(self, ref: Any, wrapper: BaseFuture[Any]) -> None:
+        super().__init__(ref.future(), wrapper)
         self.ref = ref
 
     def cancel(self, wrapper: BaseFuture[Any]) -> bool:
-        import ray
-
         try:
-            ray.cancel(self.ref)
+            sys.modules["ray"].cancel(self.ref)
         except (TypeError, ValueError) as error:  # Ray's words for "not this kind of call"
             log.debug("concurry: Ray cannot cancel %r: %s", self.ref, error)
             return False
@@ -329,6 +321,7 @@ def _nothing() -> None:
 
 def _is_asyncio_future(value: Any) -> bool:
     asyncio = sys.modules.get("asyncio")  # where nobody imported it, there are none
+    # While another thread imports it, it lacks most of its names.
     return asyncio is not None and hasattr(asyncio, "isfuture") and bool(asyncio.isfuture(value))
 
 
@@ -379,12 +372,12 @@ def wrap_future(future: Any) -> BaseFuture[Any]:
     if found is not None:
         return found
     if isinstance(future, Coroutine):
-        return AsyncioFuture(schedule(future))
+        return scheduled(future)
     return SyncFuture(future)
 
 
-def schedule(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task for the coroutine, on the loop that runs in this thread. RuntimeError where none does."""
+def scheduled(coroutine: Coroutine[Any, Any, T]) -> AsyncioFuture[T]:
+    """A task for the coroutine, on the loop that runs in this thread, as one of ours. RuntimeError where none does."""
     import asyncio
 
     try:
@@ -396,4 +389,10 @@ def schedule(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
             f"Cannot schedule coroutine {name}(): there is no running event loop in this thread. "
             f"Call from a coroutine, or run it with asyncio.run()."
         ) from None
-    return loop.create_task(coroutine)
+    # Without the constructor's questions: it is a task, it is pending, and this is its loop.
+    future: AsyncioFuture[T] = AsyncioFuture.__new__(AsyncioFuture)
+    BaseFuture.__init__(future)
+    task = loop.create_task(coroutine)
+    future.owner = source = _Asyncio(task, future)
+    task.add_done_callback(source)
+    return future

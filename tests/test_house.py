@@ -76,6 +76,7 @@ import asyncio, os, subprocess, sys, threading
 import pytest
 
 held = []
+SHM = f"/dev/shm/concurry-left-{os.getpid()}"
 
 def test_good():
     threading.Thread(target=print).start()  # ends by itself: joined, not reported
@@ -98,6 +99,10 @@ def test_descriptor():
 def test_loop():
     held.append(asyncio.new_event_loop())
 
+def test_shared_memory():
+    with open(SHM, "w"):
+        pass
+
 def test_dropped_coroutine():
     async def nothing(): pass
     nothing()
@@ -114,6 +119,7 @@ def test_clean_up():
     held[0].set()
     held[1].kill(), held[1].wait(), held[2].wait()
     held[4].close()
+    os.unlink(SHM)
     for pipe in (held[3], held[5]):
         os.close(pipe[0]), os.close(pipe[1])
 """
@@ -137,16 +143,24 @@ def run_pytest(folder: Path, source: str, *arguments: str) -> subprocess.Complet
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no /dev/shm to leave anything in")
 def test_what_a_test_leaves_behind_fails_it(tmp_path: Path) -> None:
     done = run_pytest(tmp_path, LEAKY, "-rA")
     said = done.stdout
-    for name in ("thread", "child", "zombie", "descriptor", "loop", "no_reason"):
+    for name in ("thread", "child", "zombie", "descriptor", "loop", "shared_memory", "no_reason"):
         assert f"ERROR test_it.py::test_{name}" in said, said
     assert "FAILED test_it.py::test_dropped_coroutine" in said, said
     for name in ("good", "may", "clean_up"):
         assert f"PASSED test_it.py::test_{name}" in said, said
         assert f"ERROR test_it.py::test_{name}" not in said, said
-    for what in ("thread 'left-over' (daemon): threading.py", "sleep 30", "zombie", "pipe:[", "needs its reason"):
+    for what in (
+        "thread 'left-over' (daemon): threading.py",
+        "sleep 30",
+        "zombie",
+        "pipe:[",
+        "/dev/shm/concurry-left",
+        "needs its reason",
+    ):
         assert what in said, said
 
 

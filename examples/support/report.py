@@ -160,7 +160,11 @@ def table(runs: list[Run]) -> list[str]:
         if run.missing:
             seconds = f"{run.seconds:,.1f}"
             notes.append(f"{run.name}: {run.missing:,} prompts not answered")
-        faster = f"{runs[0].projected_s / run.projected_s:,.0f} x" if done and runs[0].finished_at else ""
+        faster = (
+            f"{runs[0].projected_s / run.projected_s:,.0f} x"
+            if done and not run.missing and runs[0].finished_at
+            else ""
+        )
         statuses = [str(run.statuses.get(status, 0)) if run.statuses else "" for status in ("429", "500")]
         rate = f"{done / run.seconds:,.1f}" if run.seconds else ""
         counts = [f"{len(it):,}" for it in (run.docstrings, run.rated, run.failed)]

@@ -27,7 +27,7 @@ from math import inf
 
 from concurry.runtime.clock import Clock, Timer
 from concurry.runtime.clock import system as system_clock
-from concurry.runtime.limiter.lease import ENDED, HELD, NEW, WAITING, Lease, Ticket
+from concurry.runtime.limiter.lease import ENDED, HELD, WAITING, Lease, Ticket
 from concurry.runtime.limiter.meter import Meter
 
 
@@ -160,7 +160,7 @@ class Arbiter:
                     self._leave(lease)
                 elif lease.marks and state != ENDED:
                     self._undo(lease)
-                if self._lines and state != NEW:
+                if self._lines or self._timer is not None:  # the last waiter takes the timer along
                     self._serve(woken)
         finally:
             _wake(woken)
@@ -276,9 +276,10 @@ class Arbiter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._due = due
+        self._due = inf
         if due < inf:
             self._timer = self._clock.call_at(due, self._tick)
+            self._due = due  # last: a Ctrl-C before this line leaves a timer too many, not one too few
 
     def _tick(self) -> None:
         woken: list[Ticket] = []

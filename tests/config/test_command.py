@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from concurry.__main__ import USAGE, main
-from concurry.config import SETTINGS, Row, global_config, rows, temp_config
+from concurry.__main__ import USAGE, Row, main, rows
+from concurry.config import SETTINGS, global_config, temp_config
 from concurry.options import TABLE
 from concurry.runtime.enums import ExecutionMode
 

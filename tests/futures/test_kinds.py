@@ -272,6 +272,7 @@ def test_an_asyncio_future_of_a_loop_that_does_not_run() -> None:
     first, second, third = (loop.create_future() for _ in range(3))
     futures = [AsyncioFuture(inner) for inner in (first, second)]
     first.set_result(1)
+    assert asyncio.run(asyncio.wait_for(futures[0], PATIENCE)) == 1
     assert futures[0].result() == 1
     assert futures[1].cancel()
     assert second.cancelled()

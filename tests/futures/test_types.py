@@ -32,7 +32,8 @@ def test_the_types_of_waiting() -> None:
     assert_type(gather(named, iter=True, return_exceptions=True), Iterator[tuple[int, str | BaseException]])
     assert_type(wait(many), tuple[set[BaseFuture[str]], set[BaseFuture[str]]])
     assert_type(wait(named), tuple[set[BaseFuture[str]], set[BaseFuture[str]]])
-    assert_type(wait(one, one, return_when="first"), tuple[set[BaseFuture[str]], set[BaseFuture[str]]])
+    two: BaseFuture[str] = BaseFuture()
+    assert_type(wait(two, two, timeout=0, return_when="first"), tuple[set[BaseFuture[str]], set[BaseFuture[str]]])
     assert_type(as_completed(many), Iterator[BaseFuture[str]])
     assert_type(one.result(), str)
 
@@ -41,8 +42,8 @@ def test_the_types_of_other_futures() -> None:
     raw: concurrent.futures.Future[int] = concurrent.futures.Future()
     raw.set_result(1)
     assert_type(gather([raw]), list[int])
-    _ = assert_type(wrap_future(raw), ConcurrentFuture[int])
-    _ = assert_type(wrap_future(5), BaseFuture[int])
+    assert assert_type(wrap_future(raw), ConcurrentFuture[int]) is not None
+    assert assert_type(wrap_future(5), BaseFuture[int]) is not None
     anything: list[Any] = [raw, 5]
     gather(anything)
     gather([raw, 5, None])
@@ -62,8 +63,8 @@ def test_the_types_of_async_waiting() -> None:
         assert_type(await async_wait(many), tuple[set[BaseFuture[str]], set[BaseFuture[str]]])
         task = asyncio.get_running_loop().create_task(text())
         assert_type(await async_wait([task]), tuple[set[asyncio.Task[str]], set[asyncio.Task[str]]])
-        _ = assert_type(wrap_future(task), AsyncioFuture[str])
-        _ = assert_type(wrap_future(text()), AsyncioFuture[str])
+        assert assert_type(wrap_future(task), AsyncioFuture[str]) is not None
+        assert assert_type(wrap_future(text()), AsyncioFuture[str]) is not None
         await async_gather(text(), text())
 
     asyncio.run(main())

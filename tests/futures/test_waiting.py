@@ -54,7 +54,7 @@ class Hooked(BaseFuture[Any]):
         return self.__dict__.get("hooks")
 
     @_hooks.setter
-    def _hooks(self, hooks: Any) -> None:
+    def _hooks(self, hooks: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.__dict__["hooks"] = hooks
         if hooks is not None:
             threading.Thread(target=self.__dict__["then"]).start()
@@ -129,7 +129,8 @@ def test_bad_input() -> None:
     for function in functions:
         with pytest.raises(TypeError, match="nothing to wait for"):
             function()
-        for arguments in (([one], one), ([one], [one]), ({}, one), (one, [one]), ([one], 10)):
+        wrongs: tuple[tuple[Any, ...], ...] = (([one], one), ([one], [one]), ({}, one), (one, [one]), ([one], 10))
+        for arguments in wrongs:
             with pytest.raises(ValueError, match="Cannot provide both a structure"):
                 function(*arguments)
         with pytest.raises(TypeError, match="timeout must be"):
@@ -251,7 +252,7 @@ def test_nothing_is_left_in_what_is_not_done(open_any: Any) -> None:
     if isinstance(given, BaseFuture):
         assert hooks_of([given]) == 0
     elif isinstance(given, concurrent.futures.Future):
-        assert given._done_callbacks == []
+        assert vars(given)["_done_callbacks"] == []
     elif isinstance(given, asyncio.Future):
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0), given.get_loop()).result(PATIENCE)
         assert not given._callbacks
@@ -385,11 +386,10 @@ def test_iterating_holds_no_result() -> None:
     class Big: ...
 
     futures = opened(3)
-    for future in futures:
-        finish(future, Big())
+    while not all(future.done() for future in futures):
+        finish(next(future for future in futures if not future.done()), Big())
     iteration = gather(futures, iter=True)
-    gone = []
-    del future
+    gone: list[Any] = []
     futures.clear()
     for _, big in iteration:
         gone.append(weakref.ref(big))

@@ -79,6 +79,17 @@ def test_every_shape() -> None:
     run(main())
 
 
+def test_what_is_given_twice_is_waited_for_once() -> None:
+    async def main() -> None:
+        coroutine, raw, told = value(1), asyncio.get_running_loop().create_future(), []
+        raw.set_result(2)
+        progress = lambda completed, total, elapsed: told.append(total)  # noqa: E731
+        assert await async_gather([coroutine, raw, coroutine, raw], progress=progress) == [1, 2, 1, 2]
+        assert set(told) == {2}
+
+    run(main())
+
+
 def test_another_awaitable() -> None:
     class Awaitable:
         def __await__(self) -> Any:
@@ -208,7 +219,7 @@ def test_a_time_that_is_over() -> None:
             assert not task.done()
             assert not pending.done()
             assert not raw.done()
-        assert raw._done_callbacks == []
+        assert vars(raw)["_done_callbacks"] == []
         assert hooks_of([pending]) == 0
 
         done, not_done = await async_wait([SyncFuture(1), pending, long()], timeout=0.001)
@@ -277,7 +288,7 @@ def test_cancelling_wait_cancels_only_what_it_made() -> None:
             await waiting
         await ended.wait()
         assert not raw.cancelled()
-        assert raw._done_callbacks == []
+        assert vars(raw)["_done_callbacks"] == []
 
     run(main())
 

@@ -1,0 +1,133 @@
+"""The ways to run a worker, what a mode may leave out and why, and what the tests of this folder share.
+
+One behavioural suite for every mode: a test that asks for `start` (or `way`) runs once for each entry of `WAYS`. A new
+mode is a new entry there; what has no meaning in a mode stands, with the reason, in `SKIPS`, and nowhere else.
+
+Nothing here sleeps. A test and its worker meet by signals (`new_signal`): in the modes of one process these are
+events; a mode with processes of its own gives `Way.signals` another maker, of signals that are files.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+PATIENCE_S = 20.0  # what is waited for comes at once; past this the test fails instead of hanging
+
+
+class Signal:
+    """Something that happens once. Made by the test; set and waited for on either side."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def wait(self) -> None:
+        assert self._event.wait(PATIENCE_S), "what this test waits for has not happened"
+
+    def happened(self) -> bool:
+        return self._event.is_set()
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a worker.
+
+    Attributes:
+        options: what `.options()` is given.
+        background: whether a call runs elsewhere, so that its caller goes on meanwhile.
+        sync_at_once, async_at_once: how many plain and async methods of one handle run at the same time.
+        pooled: whether the handle stands for several actors, which share nothing but the class.
+        signals: makes a signal that both sides can use.
+    """
+
+    name: str
+    options: dict[str, Any]
+    background: bool = True
+    sync_at_once: int = 1
+    async_at_once: int = 1
+    pooled: bool = False
+    signals: Callable[[], Any] = Signal
+
+
+WAYS = [
+    Way("sync", {"mode": "sync"}, background=False),
+    Way("thread", {"mode": "thread"}),
+    Way("pool", {"mode": "thread", "max_workers": 4}, sync_at_once=4, async_at_once=4, pooled=True),
+    Way("concurrent", {"mode": "thread", "max_concurrency": 4}, sync_at_once=4, async_at_once=4),
+    Way("asyncio", {"mode": "asyncio"}, async_at_once=1000),
+    Way("demand", {"mode": "thread", "on_demand": True, "max_workers": 3}, sync_at_once=3, async_at_once=3, pooled=True),
+]
+
+_DIRECT = {"sync": "a call is over before its line is: nothing waits, and nothing runs beside its caller"}
+_SHARED = {"pool": "each call may run on another actor", "demand": "each call has an actor of its own"}
+_CAUGHT = {"sync": "it passes through to the caller, as in a plain call: a Ctrl-C is a Ctrl-C"}
+_UNORDERED = {
+    "pool": "calls of one thread start in order, but on four actors, which run at their own pace",
+    "concurrent": "the same, on four threads",
+    "demand": "the same, on three actors",
+}
+SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
+}
+
+
+def skipped(test: str, way: str) -> str | None:
+    """Why a test is left out in this way, or None."""
+    return SKIPS.get(test, {}).get(way)
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: way.name)
+def way(request: pytest.FixtureRequest) -> Way:
+    """The way in which this test runs its workers."""
+    found: Way = request.param
+    reason = skipped(request.node.originalname, found.name)
+    if reason is not None:
+        pytest.skip(f"{found.name}: {reason}")
+    return found
+
+
+class Signals:
+    """Makes signals, and sets them all at the end, so that no call waits on after its test."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._made: list[Any] = []
+
+    def __call__(self) -> Any:
+        self._made.append(self._make())
+        return self._made[-1]
+
+    def set_all(self) -> None:
+        for signal in self._made:
+            signal.set()
+
+
+@pytest.fixture
+def new_signal(request: pytest.FixtureRequest) -> Iterator[Signals]:
+    """`new_signal()` makes a signal for this test and its workers."""
+    make = request.getfixturevalue("way").signals if "way" in request.fixturenames else Signal
+    signals = Signals(make)
+    yield signals
+    signals.set_all()
+
+
+@pytest.fixture
+def start(way: Way, new_signal: Signals) -> Iterator[Callable[..., Any]]:
+    """`start(cls, *args, options={...}, **kwargs)`: a worker in the way of this test, stopped when the test is over."""
+    started: list[Any] = []
+
+    def start_worker(cls: Any, *args: Any, options: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+        handle = cls.options(**{**way.options, **(options or {})}).init(*args, **kwargs)
+        started.append(handle)
+        return handle
+
+    yield start_worker
+    new_signal.set_all()
+    while started:
+        started.pop().stop(timeout=PATIENCE_S)
