@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from math import isfinite
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -82,7 +81,7 @@ class Acquisition:
                 continue
             if type(used) is not int and type(used) is not float:
                 used = self._of.number(key, used)
-            if amount == 1 or not 0 <= used <= amount or not isfinite(used):
+            if amount == 1 or not 0 <= used <= amount:  # 1: a call that need not be reported has a rule of its own
                 self._of[key].validate_usage(amount, used)
             known[key] = used
 
@@ -111,8 +110,8 @@ class Acquisition:
             amounts = lease.amounts
             missing = [
                 key
-                for key, limit in self._of.reported.items()
-                if key not in usage and key in amounts and limit.must_report(amounts[key])
+                for key, silent in self._of.reported.items()
+                if key not in usage and amounts.get(key, silent) != silent
             ]
             if missing:
                 raise RuntimeError(

@@ -69,7 +69,8 @@ class Limit:
     # Where it is counted. Weak: a declaration at the top of a module does not keep the sets of past workers.
     _home: weakref.ref[Arbiter] | None
 
-    default_amount: float | None = None  # what a request takes of it where it does not name it; None: nothing
+    # What a request takes of it where it does not name it; None: nothing. Of a rate, so much need not be reported.
+    default_amount: float | None = None
 
     def __init__(self, key: str, capacity: Any) -> None:
         if not isinstance(key, str) or not key:  # type: ignore[redundant-expr]  # users
@@ -95,10 +96,6 @@ class Limit:
             mine = self if self._home is None or self._home() is None else self._copy()
             mine._fix(_home=weakref.ref(arbiter))
         return mine
-
-    def must_report(self, requested: float) -> bool:
-        """Whether what was used of `requested` must be told by `update`."""
-        raise NotImplementedError
 
     # -- for users -----------------------------------------------------------------------------------------------
 
@@ -223,9 +220,6 @@ class RateLimit(Limit):
     def make_meter(self) -> Meter:
         return rate_meter(self.algorithm.value, self.capacity, self.window_seconds)
 
-    def must_report(self, requested: float) -> bool:
-        return True
-
     def params_signature(self) -> str:
         """Capacity, window and algorithm in short, as ``c300w60gcr``."""
         return f"c{_plain(self.capacity)}w{_plain(self.window_seconds)}{self.algorithm.value[:3]}"
@@ -274,9 +268,6 @@ class CallLimit(RateLimit):
         if self.capacity < 1:
             raise ValueError(f"the capacity of a CallLimit must be 1 or more, not {capacity!r}: no call would ever fit")
 
-    def must_report(self, requested: float) -> bool:
-        return requested != 1
-
     def _check_usage(self, requested: float, used: float) -> None:
         if requested == 1 and used != 1:
             raise ValueError(
@@ -308,9 +299,6 @@ class ResourceLimit(Limit):
 
     def make_meter(self) -> Meter:
         return Resource(self.capacity)
-
-    def must_report(self, requested: float) -> bool:
-        return False
 
 
 def checked_amount(limit: Limit, amount: Any) -> float:

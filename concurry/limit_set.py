@@ -62,7 +62,7 @@ class LimitSet:
     limits: tuple[Limit, ...]
     shared: bool
     mode: ExecutionMode
-    reported: Mapping[str, Limit]  # those whose use must be reported
+    reported: Mapping[str, float | None]  # the keys to be reported; the value: an amount that need not be
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class LimitSet:
             limits=tuple(by_key.values()),
             shared=bool(shared),
             mode=ExecutionMode(mode),
-            reported={key: limit for key, limit in by_key.items() if isinstance(limit, RateLimit)},
+            reported={key: limit.default_amount for key, limit in by_key.items() if isinstance(limit, RateLimit)},
             _arbiter=arbiter,
             _by_key=by_key,
             _config=dict(config) if config else _NO_CONFIG,
@@ -224,7 +224,7 @@ class LimitSet:
             if not 0 < amount <= limit.capacity or amount > _MOST:
                 raise _impossible(limit, amount)
             amounts[key] = amount
-        if not named and self.reported and (needed := [k for k in self.reported if k not in self._implied]):
+        if not named and self.reported and (needed := [k for k, implied in self.reported.items() if implied is None]):
             raise ValueError(
                 f"Must specify requested amount for RateLimit {needed}: acquire(requested={{{needed[0]!r}: ...}})"
             )

@@ -7,7 +7,6 @@ Called by: planning (what an actor runs), the handle (what can be called, and wh
 
 from __future__ import annotations
 
-import inspect
 from functools import cached_property
 from typing import Any, Final
 
@@ -30,6 +29,8 @@ def method_table(cls: type) -> dict[str, bool]:
 
 def is_async(function: Any) -> bool:
     """Whether calling it gives a coroutine, as far as can be told without calling it."""
+    import inspect
+
     if not inspect.isroutine(function) and not isinstance(function, type) and hasattr(type(function), "__call__"):
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
     return inspect.iscoroutinefunction(function)
@@ -69,6 +70,8 @@ def ends_itself(cls: type) -> bool:
 
 def no_such_method(cls: type, name: str, methods: Any, own: Any) -> AttributeError:
     """The error for `handle.<name>`, which says what there is instead."""
+    import inspect
+
     who = cls.__name__
     if name.startswith("_"):
         return AttributeError(f"{who}: {name} is private to the worker; only its public methods can be called")

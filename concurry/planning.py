@@ -6,12 +6,11 @@ Called by: `.init()`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from concurry.methods import ends_itself
 from concurry.options import Options
-from concurry.retry import compile_policies
 from concurry.runtime.balancing import BY_NAME
 from concurry.runtime.enums import ExecutionMode
 from concurry.runtime.plan import Init, Method, Plan
@@ -42,13 +41,13 @@ def make_plan(
     """
     name, mode = cls.__name__, options.mode.value
     transport = find(mode, concurrent=options.max_concurrency > 1)
-    retries = compile_policies(options, methods, name)
+    policies, named = _retries(options, methods, name)
     table = {
         method: Method(
             method,
             is_async,
-            retries.policies[method],
-            method in retries.named,
+            policies.get(method),
+            method in named,
             options.timeout_for(method),
         )
         for method, is_async in methods.items()
@@ -93,6 +92,16 @@ def make_plan(
         exit_timeout_s=options.exit_timeout,
     )
     return plan, transport
+
+
+def _retries(options: Options, methods: Mapping[str, bool], name: str) -> tuple[Mapping[str, Any], Collection[str]]:
+    """The policy of each method that has one, and the methods that an option names."""
+    if not any(option.startswith(("retry_", "num_retries")) for option in options.given):
+        return {}, ()
+    from concurry.retry import compile_policies
+
+    compiled = compile_policies(options, methods, name)
+    return compiled.policies, compiled.named
 
 
 def _lanes(mode: ExecutionMode, methods: Mapping[str, bool]) -> tuple[frozenset[str], ...]:

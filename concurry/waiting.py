@@ -16,6 +16,8 @@ from concurry.runtime.enums import ReturnWhen
 from concurry.runtime.foreign import AsyncioFuture
 from concurry.runtime.future import BaseFuture
 from concurry.runtime.hooks import failed, outcome, raised, wait_for_all, wait_until
+from concurry.waiting_async import async_gather as async_gather
+from concurry.waiting_async import async_wait as async_wait
 from concurry.waiting_each import as_given, ended, iterate
 from concurry.waiting_items import (
     NOTHING,
@@ -23,6 +25,7 @@ from concurry.waiting_items import (
     Items,
     Progress,
     Reporter,
+    ending_of,
     first_failed,
     reporter_of,
     satisfied,
@@ -96,16 +99,16 @@ def wait(
         leaves = items.unique()
         report = reporter_of("wait", progress, len(leaves))
         pending = items.pending()
-        good = False
+        ending: bool | None = False
         try:
             if report is not None:
                 report.at(len(leaves) - len(pending))
             if pending and not satisfied(when, leaves):
                 _wait(when, items, pending, report, len(leaves))
-            good = True
+            ending = ending_of(when, leaves)
         finally:
             if report is not None:
-                report.end(good and all(leaf.done() for leaf in leaves))
+                report.end(ending)
         return sets_of(items, leaves)
     finally:
         items.let_go()

@@ -31,6 +31,7 @@ from concurry.waiting_items import (
     Items,
     Progress,
     Reporter,
+    ending_of,
     first_failed,
     reporter_of,
     satisfied,
@@ -92,7 +93,7 @@ async def async_wait(
     when = ReturnWhen(return_when)
     items = Items("async_wait", fs, more, timeout, recurse=recurse, in_loop=True)
     report: Reporter | None = None
-    good = False
+    ending: bool | None = False
     try:
         leaves = items.unique()
         report = reporter_of("async_wait", progress, len(leaves))
@@ -105,14 +106,14 @@ async def async_wait(
                 await _follow(pending, items.deadline, report, len(leaves), stops)
             else:
                 await _until(pending, items.deadline, stops)
-        good = all(leaf.done() for leaf in leaves)
+        ending = ending_of(when, leaves)
         return sets_of(items, leaves)
     except asyncio.CancelledError:
         items.cancel_tasks()
         raise
     finally:
         if report is not None:
-            report.end(good)
+            report.end(ending)
         items.let_go()
 
 
@@ -289,7 +290,7 @@ async def _iterate(
     items.leaves = []
     total = len(remaining)
     future: BaseFuture[Any] | None = None
-    good = False
+    good: bool | None = False
     try:
         if report is not None:
             report.at(0)
@@ -312,6 +313,7 @@ async def _iterate(
                 future = None
         good = True
     except (asyncio.CancelledError, GeneratorExit):
+        good = None
         items.cancel_tasks()
         raise
     finally:

@@ -77,12 +77,16 @@ class Worker:
     limits = _Limits()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        raw, building.raw = building.raw, False  # it holds for this one object, not for workers that it makes
-        if not raw and _starts_itself(cls):
+        made = None
+        if building.raw is not None and issubclass(cls, building.raw):
+            made, building.made = building.made, None
+            building.raw = None  # it holds for this one object, not for workers that it makes
+        elif _starts_itself(cls):
             return init(cls, {}, args, kwargs)  # type: ignore[return-value]
-        if super().__new__ is object.__new__:
-            return super().__new__(cls)
-        return super().__new__(cls, *args, **kwargs)
+        instance = super().__new__(cls) if super().__new__ is object.__new__ else super().__new__(cls, *args, **kwargs)
+        if made is not None:
+            made(instance)
+        return instance
 
     def __init_subclass__(cls, *, auto_init: bool | None = None, **given: Any) -> None:
         last = not hasattr(super().__init_subclass__, "__func__")  # only object's comes after ours

@@ -20,8 +20,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from concurry.runtime import attempts
-from concurry.runtime.attempts import CallInfo
 from concurry.runtime.clock import Clock
 from concurry.runtime.plan import Method, Plan
 from concurry.runtime.settle import GENERATORS, UNSETTLED, OwnLoop, refuse_generator
@@ -33,7 +31,8 @@ log = logging.getLogger("concurry")
 class _Building(threading.local):
     """What is being made in this thread, for the class-level hooks of `Worker`."""
 
-    raw = False  # Invariant: True only while `__new__` of a worker class runs on behalf of an actor
+    raw: type | None = None  # the class of which `__new__` shall make one plain object, for an actor, and not a handle
+    made: Callable[[Any], None] | None = None  # what is to be done with that object at once
     limits: Any = None  # those of the object whose `__init__` runs
 
 
@@ -77,15 +76,17 @@ class Actor:
     def _build(self, index: int) -> Any:
         init = self._plan.init
         limits = init.limits(index) if init.limits is not None else None
-        if type(init.cls).__call__ is not type.__call__:  # its metaclass makes objects in a way of its own
-            instance = init.cls(*init.args, **init.kwargs)
-            self._set_on(instance, limits)
-            return instance
-        building.raw = True
+        own_way = type(init.cls).__call__ is not type.__call__  # its metaclass makes objects in a way of its own
+        building.raw = init.cls
         try:
+            if own_way:
+                building.made = lambda instance: self._set_on(instance, limits)
+                instance = init.cls(*init.args, **init.kwargs)
+                self._set_on(instance, limits)
+                return instance
             instance = init.cls.__new__(init.cls, *init.args, **init.kwargs)
         finally:
-            building.raw = False
+            building.raw = building.made = None
         if not isinstance(instance, init.cls):
             return instance
         self._set_on(instance, limits)
@@ -106,11 +107,13 @@ class Actor:
                 object.__setattr__(instance, method.name, self._named(method, bound))
 
     def _named(self, method: Method, bound: Callable[..., Any]) -> Callable[..., Any]:
+        from concurry.runtime import attempts
+
         assert method.policy is not None
         return attempts.wrap_named(
             method.policy,
             bound,
-            CallInfo(method.name, self._plan.name),
+            attempts.CallInfo(method.name, self._plan.name),
             is_async=method.is_async,
             clock=self._clock,
             wait=pause_async if method.is_async else self._pause,
@@ -137,8 +140,10 @@ class Actor:
         self._own_loop = _Elsewhere(loop)  # type: ignore[assignment]
 
     def _layers_of(self, method: Method) -> Callable[[Any], Any]:
+        from concurry.runtime import attempts  # with what it brings along, where somebody asked for it
+
         bound, settle, scope = self._unretried(method), self.settle, self._scope
-        info, policy, deadlines = CallInfo(method.name, self._plan.name), method.policy, self._deadlines
+        info, policy, deadlines = attempts.CallInfo(method.name, self._plan.name), method.policy, self._deadlines
         timeout_s = method.timeout_s
 
         def once(call: Any) -> Callable[..., Any]:
@@ -183,8 +188,10 @@ class Actor:
         return layers(call)
 
     def _async_layers_of(self, method: Method) -> Callable[[Any], Any]:
+        from concurry.runtime import attempts  # with what it brings along, where somebody asked for it
+
         bound, scope = self._unretried(method), self._scope
-        info, policy, deadlines = CallInfo(method.name, self._plan.name), method.policy, self._deadlines
+        info, policy, deadlines = attempts.CallInfo(method.name, self._plan.name), method.policy, self._deadlines
         timeout_s = method.timeout_s
 
         async def layers(call: Any) -> Any:

@@ -25,8 +25,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from concurry.runtime.clock import Clock
 from concurry.runtime.retry_notes import Outcomes, brief, cut_traceback, note, short
@@ -38,8 +37,7 @@ log = logging.getLogger("concurry")
 Scope = Callable[[], AbstractContextManager[object, None]]
 
 
-@dataclass(frozen=True, slots=True)
-class CallInfo:
+class CallInfo(NamedTuple):
     """Which method is called, for predicates, validators and messages."""
 
     method_name: str
@@ -49,22 +47,19 @@ class CallInfo:
         return f"{self.worker_class_name}.{self.method_name}()" if self.worker_class_name else f"{self.method_name}()"
 
 
-@dataclass(slots=True)
-class Done:
+class Done(NamedTuple):
     """The call ends with this result."""
 
     result: Any
 
 
-@dataclass(slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Another attempt follows after `seconds`."""
 
     seconds: float
 
 
-@dataclass(slots=True)
-class Raise:
+class Raise(NamedTuple):
     """The call ends with this exception."""
 
     error: BaseException

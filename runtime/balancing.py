@@ -6,7 +6,6 @@ of equal length it is the rotation 0, 1, 2, …, and it needs no counter that a 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +31,8 @@ def least_total(ready: Sequence[Any]) -> int:
 
 def any_of(ready: Sequence[Any]) -> int:
     """One at random."""
+    import random
+
     return random.randrange(len(ready))
 
 

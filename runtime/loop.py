@@ -48,4 +48,4 @@ def serve(first: Callable[[], Any], take: Callable[[], Any], actor: Any, member:
         else:
             call.close(result)
         member.total += 1
-        call = result = member.call = None
+        call = result = kwargs = member.call = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from concurry.runtime.attempts import Attempts, CallInfo, Wait
 from concurry.runtime.notifier import notifier
 from concurry.transports.errors import WorkerDiedError
 
@@ -54,6 +53,8 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
 
 
 def _decide(pool: Any, call: Any, policy: Any, carried: Carried, error: WorkerDiedError) -> None:
+    from concurry.runtime.attempts import Attempts, CallInfo, Wait
+
     now = pool.clock.now()
     info = CallInfo(call.name, pool.plan.name)
     args, kwargs = call.args, call.kwargs

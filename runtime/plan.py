@@ -7,16 +7,17 @@ Called by: the face makes one per `.init()`; every part of the engine reads it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from concurry.runtime.balancing import Choose, round_robin
 from concurry.runtime.restart import Intensity
-from concurry.runtime.retry_policy import Policy
+
+if TYPE_CHECKING:
+    from concurry.runtime.retry_policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(NamedTuple):
     """One method of the worker's class. `timeout_s`: its `call_timeout`."""
 
     name: str
@@ -26,21 +27,19 @@ class Method:
     timeout_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Init:
+class Init(NamedTuple):
     """How the user's object is made: `cls(*args, **kwargs)`, with `limits` set on it before `__init__` runs."""
 
     cls: type
     args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = MappingProxyType({})
     limits: Callable[[int], Any] | None = None  # makes the limits of the actor of that number
     leases: bool = False  # whether those limits can hold anything back; where not, nothing is kept per attempt
     sets_limits: bool = False  # whether `limits` is set on the instance; the class has its own way where not
     ends: bool = False  # whether the class has a `stop` of its own, to be called at the end
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """See the module's docstring. Times are in seconds; None is no bound."""
 
     name: str
@@ -56,7 +55,7 @@ class Plan:
     mailbox_size: int | None = None
     block: bool = True
     unwrap: bool = True
-    intensity: Intensity = field(default_factory=Intensity)
+    intensity: Intensity = Intensity()  # noqa: RUF009 - it cannot change
     stop_timeout_s: float | None = 30.0
     init_timeout_s: float | None = 60.0
     exit_timeout_s: float | None = 2.0

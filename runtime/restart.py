@@ -6,22 +6,20 @@ inside a call is charged to that call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Intensity:
+class Intensity(NamedTuple):
     """More than `max_restarts` counted deaths within `window_s` seconds are too many. None: no bound."""
 
     max_restarts: int | None = 3
     window_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Start again after `delay_s`, or not at all. `deaths`: the counted ones to remember."""
 
     restart: bool

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from inspect import Parameter
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 CONTEXT = ("attempt", "elapsed_time", "method_name", "worker_class_name", "args", "kwargs")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """`check(known)`: what `fn` says about it. `known` has the keys of `CONTEXT` and `result` or `exception`.
 
     Attributes:

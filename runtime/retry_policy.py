@@ -15,8 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from concurry.runtime.enums import RetryAlgorithm
 from concurry.runtime.retry_after import carried_wait_s
@@ -28,16 +27,14 @@ log = logging.getLogger("concurry")
 _FOREVER_S = sys.float_info.max  # where doubling ends: a number still, so that it can be jittered and compared
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why a result is not good enough: in words, and what the validator raised, if it did."""
 
     reason: str
     cause: Exception | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """How calls of one method are tried again.
 
     Attributes:
@@ -45,7 +42,6 @@ class Policy:
         types, predicates: which exceptions are tried again.
         validators: which results are good: those that pass all.
         algorithm, wait, jitter: how long to wait before the next attempt; `wait` in seconds.
-        catches: the types that one of the rules might apply to, for `except`.
     """
 
     num_retries: int = 0
@@ -55,12 +51,12 @@ class Policy:
     algorithm: RetryAlgorithm = RetryAlgorithm.Exponential
     wait: float = 1.0
     jitter: float = 0.3
-    catches: tuple[type[BaseException], ...] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        # Every Exception, also one that no rule names: it may end a call whose earlier attempts are to be noted.
-        catches = (Exception, *(it for it in self.types if not issubclass(it, Exception)))
-        object.__setattr__(self, "catches", catches)
+    @property
+    def catches(self) -> tuple[type[BaseException], ...]:
+        """The types that one of the rules might apply to, for `except`. Every Exception is among them, also one that no
+        rule names: it may end a call whose earlier attempts are to be noted."""
+        return (Exception, *(it for it in self.types if not issubclass(it, Exception)))
 
     def wait_s(
         self,

@@ -46,6 +46,7 @@ class Supervisor:
         # Protects the fields below and members' states. Reentrant: a transport may report from within `open`.
         self._lock = threading.RLock()
         self._unbuilt = len(pool.members)
+        self._built: list[Member] = []  # while starting: those that are built, and not let in yet
         self._starting = True
         self._error: BaseException | None = None
         self._all_built = threading.Lock()  # held until every actor is built, or one has failed
@@ -71,6 +72,8 @@ class Supervisor:
             self._starting = False
         if self._error is not None:
             error, self._error = self._error, None
+            shutdown.close_intakes(pool)
+            self._let_in(self._built)  # those that are built wait for a first call: they are told that none will come
             shutdown.stop(pool, 0.0, grace_s=0.2)
             try:
                 raise error
@@ -79,11 +82,16 @@ class Supervisor:
         pool.find_sole()
         if pool.spawner is not None:
             pool.intakes[0].mailbox.enter([pool.spawner])
+        self._built.clear()
+        self._let_in(pool.members)
+
+    def _let_in(self, members: list[Member]) -> None:
+        """From now on these are given calls."""
         by_mailbox: dict[Any, list[Any]] = {}
-        for member in pool.members:
+        for member in members:
             for mailbox, taker in member.takers():
                 by_mailbox.setdefault(mailbox, []).append(taker)
-        if not pool.transport.direct:
+        if not self.pool.transport.direct:
             for mailbox, takers in by_mailbox.items():
                 mailbox.enter(takers)
 
@@ -113,7 +121,9 @@ class Supervisor:
         with self._lock:
             if self._starting and member.incarnation == 0 and member in self.pool.members:
                 self._unbuilt -= 1
-                if error is not None and self._error is None:
+                if error is None:
+                    self._built.append(member)
+                elif self._error is None:
                     self._error = error
                 if (self._unbuilt == 0 or error is not None) and self._all_built.locked():
                     self._all_built.release()

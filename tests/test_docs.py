@@ -45,7 +45,7 @@ def _name(path: Path) -> str:
 def base_url() -> Iterator[str]:
     """The demo server, quick. One answer in ten is cut off short, so that retries have something to do."""
     server = _load("docs_support_server", ROOT / "examples" / "support" / "server.py")
-    with server.running_server(latency=0.02, latency_spread=0, short_rate=0.1) as url:
+    with server.running_server(latency=0.01, latency_spread=0, short_rate=0.1) as url:
         yield url
 
 

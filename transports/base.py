@@ -18,12 +18,10 @@ from __future__ import annotations
 from _thread import allocate_lock
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(NamedTuple):
     """Why an actor's context has ended. `cause` None and no exit code: it ended as it was asked to."""
 
     cause: BaseException | None = None

@@ -7,11 +7,16 @@ Called by: the loop wire, and actors of other modes that keep a loop for their a
 
 from __future__ import annotations
 
-import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Leave nothing of a loop behind. Called in the thread that ran it, while it does not run."""
+    import asyncio
+
     try:
         left = asyncio.all_tasks(loop)
         for task in left:

@@ -136,9 +136,10 @@ class Arbiter:
                     return
                 lease.state = ENDED
                 usage = lease.usage
-                for (key, amount), mark in zip(lease.amounts.items(), lease.marks, strict=True):
-                    meter = meters[key]
+                # Invariant: a HELD lease has as many marks as amounts
+                for (key, amount), mark in zip(lease.amounts.items(), lease.marks):  # noqa: B905
                     used = amount if usage is None else usage.get(key, amount)
+                    meter = meters[key]
                     if used != amount or meter.holds:
                         meter.settle(mark, amount, used, self._now())
                 if self._lines:

@@ -42,7 +42,7 @@ class Meter:
         raise NotImplementedError
 
     def take(self, amount: float, now: float) -> Any:
-        """Take what fits. Returns a mark, by which `settle` and `give_back` find it again."""
+        """Take what fits, as `fits` has just said. Returns a mark, by which `settle` and `give_back` find it again."""
         raise NotImplementedError
 
     def give_back(self, mark: Any, amount: float, now: float) -> None:

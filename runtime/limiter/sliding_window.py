@@ -52,13 +52,26 @@ class SlidingWindow(Meter):
         return when + shift
 
     def take(self, amount: float, now: float) -> Entry:
-        if self._entries and self._entries[0][0] <= now:
-            self._drop_ended(now)
-        return self._add(amount, now)
+        window_s = self._window_s
+        ends = now + window_s
+        if ends - now < window_s:
+            ends = nextafter(ends, inf)  # rounded down: it would end a moment too early
+        self._level += amount
+        entries = self._entries
+        if entries:
+            last = entries[-1]
+            if last[0] == ends:
+                last[1] += amount
+                return last
+        entry = [ends, amount]
+        entries.append(entry)
+        return entry
 
     def give_back(self, mark: Entry, amount: float, now: float) -> None:
-        self._drop_ended(now)
-        amount = min(amount, mark[1])  # nothing where it has ended
+        if self._debt:
+            self._drop_ended(now)  # debt may have taken its place
+        if amount > mark[1]:
+            amount = mark[1]  # it has ended, and counts no more
         mark[1] -= amount
         self._level -= amount
         if self._debt:
@@ -72,19 +85,6 @@ class SlidingWindow(Meter):
     def used(self, now: float) -> float:
         self._drop_ended(now)
         return self._level + self._debt
-
-    def _add(self, amount: float, at: float) -> Entry:
-        ends = at + self._window_s
-        if ends - at < self._window_s:
-            ends = nextafter(ends, inf)  # rounded down: it would end a moment too early
-        self._level += amount
-        entries = self._entries
-        if entries and entries[-1][0] == ends:
-            entries[-1][1] += amount
-            return entries[-1]
-        entry = [ends, amount]
-        entries.append(entry)
-        return entry
 
     def _drop_ended(self, now: float) -> None:
         entries = self._entries
@@ -101,4 +101,4 @@ class SlidingWindow(Meter):
         part = min(self._debt, self.capacity - self._level)
         if part > 0:
             self._debt -= part
-            self._add(part, at)
+            self.take(part, at)

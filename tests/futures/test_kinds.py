@@ -75,6 +75,29 @@ def test_callbacks_get_our_future(open_one: Any) -> None:
     assert got == [future, future]
 
 
+def test_callbacks_run_in_order_on_the_notifier_and_one_that_raises_harms_nothing(
+    open_one: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[Any] = []
+    called = threading.Event()
+
+    def bad(given: Any) -> None:
+        got.append(threading.current_thread().name)
+        raise LookupError("mine")
+
+    def good(given: Any) -> None:
+        got.append(given.result())
+        called.set()
+
+    open_one.given.add_done_callback(bad)
+    open_one.given.add_done_callback(good)
+    open_one.finish(1)
+    assert called.wait(PATIENCE)
+    assert got == ["concurry-notifier", 1]
+    assert "LookupError: mine" in caplog.text
+    assert open_one.given.result() == 1
+
+
 def test_it_is_awaited_from_any_loop(open_one: Any) -> None:
     awaiting = threading.Barrier(3)
     got: list[Any] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import signal
 import threading
@@ -436,6 +437,45 @@ def test_progress_that_raises_comes_out() -> None:
         with pytest.raises(ZeroDivisionError):
             function([future], progress=progress)
     assert hooks_of([future]) == 0
+
+
+def test_how_a_progress_bar_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[str] = []
+
+    class Bar:
+        def __init__(self, **options: Any) -> None: ...
+
+        def update(self, n: int) -> None: ...
+
+        def success(self) -> None:
+            ends.append("success")
+
+        def failure(self) -> None:
+            ends.append("failure")
+
+        def close(self) -> None:
+            ends.append("close")
+
+    monkeypatch.setattr("concurry.progress.ProgressBar", Bar)
+    done, pending, bad = SyncFuture(1), BaseFuture[int](), SyncFuture[int](exception_value=ValueError())
+
+    def ending(calling: Callable[[], Any]) -> list[str]:
+        ends.clear()
+        with contextlib.suppress(ValueError, TimeoutError):
+            calling()
+        return list(ends)
+
+    success, failure, neither = ["success", "close"], ["failure", "close"], ["close"]
+    assert ending(lambda: gather([done], progress=True)) == success
+    assert ending(lambda: gather([done, bad], progress=True)) == failure
+    assert ending(lambda: gather([done, bad], progress=True, return_exceptions=True)) == success
+    assert ending(lambda: gather([pending], progress=True, timeout=0)) == failure
+    assert ending(lambda: wait([done], progress=True)) == success
+    assert ending(lambda: wait([done, pending], progress=True, timeout=0)) == failure
+    assert ending(lambda: wait([done, pending], progress=True, return_when="first")) == neither
+    assert ending(lambda: list(as_completed([done], progress=True))) == success
+    assert ending(lambda: next(as_completed([done, pending], progress=True))) == neither
+    assert ending(lambda: list(gather([done, bad], iter=True, progress=True))) == failure
 
 
 @pytest.mark.parametrize("progress", [True, {"desc": "calls", "unit": "call"}])
