@@ -20,11 +20,11 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn
 
-from concurry import option as check_for
-from concurry.option import Option, nearest
+from concurry.option import nearest
 from concurry.option_layers import ON_DEMAND, PREFIX, Layer, environment_layer
-from concurry.options import CONFIGURATION_ONLY, IGNORED, KNOWN, Options, check_one, conflict, defaults_for
-from concurry.runtime.enums import ExecutionMode, LoadBalancingAlgorithm, RateLimitAlgorithm
+from concurry.options import IGNORED, KNOWN, Options, check_one, conflict, defaults_for
+from concurry.runtime.enums import ExecutionMode
+from concurry.settings import SETTINGS
 
 __all__ = ["global_config", "temp_config"]
 
@@ -32,44 +32,6 @@ log = logging.getLogger("concurry")
 Said = Mapping[str, Mapping[str, Any]]  # section -> name -> value
 MODES: Final = {mode.value: mode for mode in ExecutionMode if mode is not ExecutionMode.Auto}
 NOTHING: Final[Said] = {}
-
-
-def _smoothing(value: Any) -> float:
-    smoothing = check_for.number()(value)
-    if smoothing > 1:
-        raise ValueError
-    return smoothing
-
-
-_BALANCING: Final = check_for.one_of(LoadBalancingAlgorithm)
-SETTINGS: Final[Mapping[str, Option[Any]]] = {  # what no single worker has
-    "rate_limit_algorithm": Option(
-        check_for.one_of(RateLimitAlgorithm), RateLimitAlgorithm.SlidingWindow, "an algorithm", "how a RateLimit counts"
-    ),
-    "limit_pool_load_balancing": Option(
-        _BALANCING, LoadBalancingAlgorithm.RoundRobin, "an algorithm", "how a LimitPool chooses a set"
-    ),
-    "task_decorator_on_demand": Option(check_for.flag, True, "True or False", "on_demand of functions under @task"),
-    "load_balancing_on_demand": Option(
-        _BALANCING, LoadBalancingAlgorithm.Random, "an algorithm", "load_balancing of pools with an actor per call"
-    ),
-    "progress_bar_ncols": Option[int | None](
-        check_for.optional(check_for.count(0)),
-        100,
-        "a whole number, 0 or more, or None for the terminal's width",
-        "the width of a ProgressBar, columns",
-    ),
-    "progress_bar_smoothing": Option(
-        _smoothing, 0.15, "a number from 0 to 1", "0: the mean speed; 1: the last speed; for the time left"
-    ),
-    "progress_bar_miniters": Option[float | None](
-        check_for.optional(check_for.number()),
-        1,
-        "a number, 0 or more, or None for tqdm's own choice",
-        "counts of a ProgressBar between two looks at the clock",
-    ),
-}
-assert tuple(SETTINGS) == CONFIGURATION_ONLY
 
 _said: Said = NOTHING  # Invariant: never changed in place, only replaced, so that readers need no lock
 _lock = threading.Lock()  # protects the replacing of _said; no other lock is taken under it
