@@ -63,9 +63,10 @@ for the first time. Answer with JSON only: {{"clarity": <number>, "reason": "<on
 def is_rating(reply: str) -> bool:
     """Whether a reply has the form that was asked for; models do not always do as they are told."""
     try:
-        return 1 <= read_rating(reply)["clarity"] <= 10
+        clarity: float = read_rating(reply)["clarity"]
     except ValueError:
         return False
+    return 1 <= clarity <= 10
 
 
 RETRIES = RetryConfig(

@@ -2,7 +2,7 @@
 
     python examples/rate_limited_pool.py
 
-The server of this example allows 40 calls and 6,000 tokens a second, and refuses what goes beyond with 429. The same 20
+The server of this example allows 30 calls and 6,000 tokens a second, and refuses what goes beyond with 429. The same 20
 threads ask it twice: first without limits, then with.
 """
 
@@ -13,7 +13,7 @@ from support.server import running_server
 
 from concurry import CallLimit, RateLimit, Worker, gather
 
-PROMPTS = [f"What does the letter {letter} stand for in physics?" for letter in "abcdefghijklmnopqrstuvwxyz" * 2]
+PROMPTS = [f"What is the number {number} known for?" for number in range(60)]
 
 
 class Asker(Worker):
@@ -32,10 +32,10 @@ class Asker(Worker):
 
 
 def quotas() -> list[CallLimit | RateLimit]:
-    """A little below what the server allows: calls do not arrive in the rhythm in which they were sent."""
+    """Below what the server allows: calls do not arrive in the rhythm in which they were sent."""
     return [
-        CallLimit(window_seconds=1, capacity=36),
-        RateLimit(key="tokens", window_seconds=1, capacity=5_400),
+        CallLimit(window_seconds=1, capacity=20),
+        RateLimit(key="tokens", window_seconds=1, capacity=4_000),
     ]
 
 
@@ -54,7 +54,7 @@ def ask_all(base_url: str, limits: list[CallLimit | RateLimit] | None) -> None:
 
 
 def main() -> None:
-    server = {"latency": 0.1, "requests_per_minute": 60 * 40, "tokens_per_minute": 60 * 6_000, "quota_window": 1}
+    server = {"latency": 0.1, "requests_per_minute": 60 * 30, "tokens_per_minute": 60 * 6_000, "quota_window": 1}
     for limits in (None, quotas()):
         with running_server(**server) as base_url:  # a fresh one each, with nothing used up
             ask_all(base_url, limits)

@@ -22,8 +22,8 @@ from typing import Any
 
 from concurry.runtime.clock import Clock
 from concurry.runtime.plan import Method, Plan
+from concurry.runtime.raised import cut_ours, wrapped
 from concurry.runtime.settle import GENERATORS, UNSETTLED, OwnLoop, refuse_generator
-from concurry.transports.errors import RemoteBaseError
 
 log = logging.getLogger("concurry")
 
@@ -260,32 +260,11 @@ class Actor:
         self.instance = None
 
     def seen(self, error: BaseException, call: Any) -> BaseException:
-        """The exception as the caller gets it: without our own frame, and never one that would end the caller."""
-        traceback = error.__traceback__
-        if traceback is not None:
-            error.__traceback__ = traceback.tb_next
+        """The exception as the caller gets it: without our own frames, and never one that would end the caller."""
+        cut_ours(error)
         if isinstance(error, Exception):
             return error
         return wrapped(error, f"{self.name}.{call.name}()")
-
-
-def wrapped(error: BaseException, who: str) -> BaseException:
-    """A `BaseException` as an `Exception`: those that asyncio and threads know as cancellation stay what they are."""
-    import concurrent.futures
-    from asyncio import CancelledError
-    from traceback import format_exception
-
-    if isinstance(error, CancelledError):
-        return concurrent.futures.CancelledError(*error.args)
-    name = type(error).__name__
-    remote = RemoteBaseError(
-        f"{who} raised {name}{f'({error})' if str(error) else ''}. It ended this call only; the worker goes on. To "
-        f"report a failure raise an Exception; to end the worker call stop() on its handle.",
-        type_name=f"{type(error).__module__}.{type(error).__qualname__}",
-        traceback="".join(format_exception(error)),
-    )
-    remote.__cause__ = error
-    return remote
 
 
 class Leases:
@@ -339,17 +318,25 @@ class _Elsewhere:
     def run(self, awaitable: Any, call: Any) -> Any:
         import asyncio
 
-        async def on_loop() -> Any:
+        # What it raises is carried by hand: on its own way out of a task asyncio would replace some exceptions by
+        # others, and let SystemExit end the loop.
+        async def on_loop() -> tuple[Any, BaseException | None]:
             call.extra = asyncio.current_task()
             if call.done():  # cancelled between its beginning and the line above
                 awaitable.close()
-                return None
-            return await awaitable
+                return None, None
+            try:
+                return await awaitable, None
+            except BaseException as error:
+                return None, error
 
         try:
-            return asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result()
+            result, error = asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result()
+            if error is not None:
+                raise error
+            return result
         finally:
-            call.extra = None
+            error = call.extra = None
 
     def close(self) -> None:
         """The loop is its owner's to close."""

@@ -308,17 +308,21 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
             return
         done = allocate_lock()
         done.acquire()
-
-        def wake(_: BaseFuture[Any]) -> None:
-            done.release()
-
+        wake = done.__exit__  # releases it, and takes whatever it is called with
         try:
             self.add_hook(wake)
-            with waits.waiting((self,)):
-                arrived = acquire_within(done, timeout)
-        finally:
+            if waits.here.member is None:
+                arrived = done.acquire() if timeout is None else acquire_within(done, timeout)
+            else:
+                with waits.waiting((self,)):
+                    arrived = acquire_within(done, timeout)
+        except BaseException:
             self.remove_hook(wake)
-        if not arrived and self._status is PENDING:
+            raise
+        if arrived:
+            return
+        self.remove_hook(wake)
+        if self._status is PENDING:
             raise TimeoutError(self._late(timeout))
 
     def _late(self, timeout: float | None) -> str:

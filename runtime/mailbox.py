@@ -67,18 +67,14 @@ class Mailbox:
                         next_call = waiting.popleft()
                     except IndexError:  # a busy actor was faster
                         break
-                    self._hand_over(self._choose(ready), next_call)
+                    taker = ready.pop(self._choose(ready) if len(ready) > 1 else 0)
+                    if taker.give(next_call):
+                        ready.append(taker)
+                    if self.bound is not None:
+                        self.bound.free()
                 return
         if call is not None:
             self._refuse(call, refusal())
-
-    def _hand_over(self, index: int, call: Any) -> None:
-        taker = self.ready[index]
-        del self.ready[index]
-        if taker.give(call):
-            self.ready.append(taker)
-        if self.bound is not None:
-            self.bound.free()
 
     def _refuse(self, call: Any, reason: BaseException) -> None:
         # Invariant: `close` has emptied `waiting` after it set the refusal. So a call that is here came too late, or

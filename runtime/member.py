@@ -21,6 +21,7 @@ from concurry.runtime.actor import Actor
 from concurry.runtime.lanes import LoopLane
 from concurry.runtime.loop import serve
 from concurry.runtime.mailbox import Mailbox
+from concurry.runtime.raised import cut_ours
 from concurry.runtime.settle import UNSETTLED
 from concurry.runtime.side_lane import SideLane
 from concurry.runtime.waits import here
@@ -122,8 +123,7 @@ class Member:
         try:
             actor = Actor(pool.plan, self, clock=pool.clock, deadlines=pool.deadlines)
         except BaseException as error:  # told to whoever called `.init()`, or to the supervisor that started it again
-            traceback = error.__traceback__
-            error.__traceback__ = traceback.tb_next if traceback is not None else None
+            cut_ours(error)
             self.state = FAILED
             pool.supervisor.built(self, error)
             return None
@@ -249,8 +249,7 @@ def _direct(actor: Actor, member: Member) -> Callable[[Any], None]:
         except Exception as error:
             member.failed += 1
             member.total += 1
-            traceback = error.__traceback__
-            error.__traceback__ = None if traceback is None else traceback.tb_next
+            cut_ours(error)
             call.fail(error)
         except BaseException as error:  # a Ctrl-C is a Ctrl-C: it is the caller's own thread
             member.failed += 1

@@ -265,10 +265,9 @@ class Supervisor:
 
 
 def _as_init_error(member: Member, error: BaseException) -> BaseException:
-    from concurry.runtime.actor import wrapped
+    from concurry.runtime.raised import wrapped
+    from concurry.runtime.retry_notes import brief
 
-    made = WorkerInitError(
-        f"{member}: __init__ raised {type(error).__name__}{f'({error})' if str(error) else ''}; the worker was not started"
-    )
+    made = WorkerInitError(f"{member}: __init__ raised {brief(error)}; the worker was not started")
     made.__cause__ = wrapped(error, f"{member}.__init__()")
     return made

@@ -152,7 +152,7 @@ def test_rate_limited_pool(tmp_path: Path) -> None:
     without, with_limits = ended.stdout.splitlines()
     assert without.startswith("without:")
     assert " 0 refused" not in without
-    assert with_limits.startswith("with limits: 52 of 52 answered")
+    assert with_limits.startswith("with limits: 60 of 60 answered")
     assert " 0 refused" in with_limits
 
 

@@ -83,7 +83,7 @@ def _names(error: BaseException) -> list[str]:
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_a_base_exception_of_init_comes_as_an_exception(start: Start, way: Any, kind: type[BaseException]) -> None:
     error = kind("now")
-    with pytest.raises(WorkerInitError, match=rf"__init__ raised {kind.__name__}\(now\)") as caught:
+    with pytest.raises(WorkerInitError, match=rf"__init__ raised {kind.__name__}: now") as caught:
         failing_start(start, way, Broken, error)
     assert caught.value.__cause__ is not None
     assert caught.value.__cause__.__cause__ is error
