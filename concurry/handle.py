@@ -47,6 +47,8 @@ class Handle(Generic[W]):
         names: dict[str, Any] = {
             "_pool": pool,
             "_anchor": anchor,
+            "_cls": cls,
+            "_by_function": None,
             "options": options,
             "worker_cls": cls,
             **{
@@ -74,15 +76,29 @@ class Handle(Generic[W]):
         Raises:
             TypeError: what is given is no method of this worker's class.
         """
-        name = getattr(method, "__name__", None)
-        table = self.__dict__["_pool"].plan.methods
-        cls = self.__dict__["worker_cls"]
-        if name not in table or not any(vars(owner).get(name) is not None for owner in cls.__mro__):
-            raise TypeError(
-                f"{cls.__name__}: {method!r} is none of its methods; write handle[{cls.__name__}.method](...), "
-                f"with one of: {', '.join(table)}"
-            )
-        return self.__dict__[name]
+        known: dict[Any, Any] | None = self.__dict__["_by_function"]
+        if known is None:
+            known = self.__dict__["_by_function"] = self._functions()
+        try:
+            return known[getattr(method, "__func__", method)]
+        except (KeyError, TypeError):  # TypeError: it cannot be hashed
+            cls, table = self.__dict__["_cls"], self.__dict__["_pool"].plan.methods
+        raise TypeError(
+            f"{cls.__name__}: {method!r} is none of its methods; write handle[{cls.__name__}.method](...), "
+            f"with one of: {', '.join(table)}"
+        )
+
+    def _functions(self) -> dict[Any, Any]:
+        """What the class and its bases have under the names of its methods, and the function here that calls it."""
+        cls, found = self.__dict__["_cls"], {}
+        for name in self.__dict__["_pool"].plan.methods:
+            for owner in cls.__mro__:
+                if name in vars(owner):
+                    function = getattr(owner, name)
+                    function = getattr(function, "__func__", function)
+                    if callable(getattr(function, "__hash__", None)):
+                        found[function] = self.__dict__[name]
+        return found
 
     if TYPE_CHECKING:
 
@@ -92,7 +108,7 @@ class Handle(Generic[W]):
 
         def __getattr__(self, name: str) -> Any:
             own = [name for name in vars(Handle) if not name.startswith("_")]
-            raise no_such_method(self.__dict__["worker_cls"], name, self.__dict__["_pool"].plan.methods, own)
+            raise no_such_method(self.__dict__["_cls"], name, self.__dict__["_pool"].plan.methods, own)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(
@@ -218,6 +234,7 @@ class _Anchor:
         pool = self._pool
         if pool.forked or not pool.alive():
             return
+        notifier.post(shutdown.drain, pool)  # before the warning, which may be an error and end this function
         if not pool.transport.direct:
             warn(
                 f"a worker of {pool.plan.name} was dropped without stop(): its accepted calls finish, then its actors "
@@ -226,7 +243,6 @@ class _Anchor:
                 source=None,
                 stacklevel=2,
             )
-        notifier.post(shutdown.drain, pool)
 
 
 def stats(handle: Handle[Any]) -> dict[str, Any]:

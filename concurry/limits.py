@@ -6,7 +6,7 @@ Called by: users, who take the names from here or from `concurry`; the handle (`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, Final
 
 from concurry.acquisition import Acquired, Acquisition
@@ -74,10 +74,9 @@ def limits_for_worker(normalised: LimitPool, worker_index: int) -> LimitPool:
 
 
 def _listed(option: Any) -> list[Any]:
-    if isinstance(option, (str, bytes, dict)) or not isinstance(option, Iterable):
+    if isinstance(option, (str, bytes, Mapping)) or not hasattr(option, "__iter__"):
         raise _refusal(option)
-    parts: Iterable[Any] = option
-    return list(parts)
+    return list(option)
 
 
 def _refusal(option: Any) -> ValueError:

@@ -11,6 +11,7 @@ from typing import Any
 
 from concurry.methods import ends_itself
 from concurry.options import Options
+from concurry.runtime.actor import building
 from concurry.runtime.balancing import BY_NAME
 from concurry.runtime.enums import ExecutionMode
 from concurry.runtime.plan import Init, Method, Plan
@@ -52,7 +53,8 @@ def make_plan(
         )
         for method, is_async in methods.items()
     }
-    sets_limits = options.limits is not None or not class_gives_limits
+    # A slot of that name is room for ours, and hides what the class gives.
+    sets_limits = options.limits is not None or not class_gives_limits or _is_slot(cls, "limits")
     if sets_limits and _has_own_limits(cls):
         if options.limits is not None:
             raise TypeError(
@@ -120,7 +122,8 @@ def _limits_maker(options: Options) -> Callable[[int], Any]:
 
 def _has_own_limits(cls: type) -> bool:
     return any(
-        "limits" in vars(owner) or "limits" in vars(owner).get("__annotations__", {})
+        ("limits" in vars(owner) and not _is_slot(owner, "limits"))
+        or "limits" in vars(owner).get("__annotations__", {})
         for owner in cls.__mro__
         if owner.__module__ != "concurry.worker"
     )
@@ -145,6 +148,14 @@ def _is_slot(cls: type, name: str) -> bool:
 def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     import inspect
 
+    validator = getattr(cls, "__pydantic_validator__", None)
+    if validator is not None and not args and getattr(cls.__init__, "__pydantic_base_init__", False):
+        building.raw = cls  # a plain object, which nobody keeps
+        try:
+            validator.validate_python(dict(kwargs))
+        finally:
+            building.raw = None
+        return
     try:
         signature = inspect.signature(cls)
     except (TypeError, ValueError):  # a class in C, or one that hides it: its first call will tell

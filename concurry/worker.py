@@ -10,6 +10,7 @@ Called by: users.
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from weakref import WeakKeyDictionary
 
@@ -96,7 +97,7 @@ class Worker:
         said = check({name: value for name, value in given.items() if name not in theirs}, worker=cls.__name__)
         if auto_init is not None:
             said["auto_init"] = auto_init
-        if said:
+        if said or (said := _of_a_copy(cls)):
             _declared[cls] = said
 
     @classmethod
@@ -159,6 +160,17 @@ def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dic
     return Handle(cls, options, start(plan, transport))
 
 
+def _of_a_copy(cls: type) -> dict[str, Any]:
+    """What was said of the class that `cls` is a copy of: `@dataclass(slots=True)` makes a class a second time, with
+    the same members, and without the class arguments."""
+    members = {name: it for name, it in vars(cls).items() if isinstance(it, (dict, FunctionType))}
+    for other, said in list(_declared.items()):
+        if (other.__module__, other.__qualname__, other.__bases__) == (cls.__module__, cls.__qualname__, cls.__bases__):
+            if any(vars(other).get(name) is it for name, it in members.items()):
+                return said
+    return {}
+
+
 def _auto(methods: dict[str, bool]) -> ExecutionMode:
     return ExecutionMode.Asyncio if methods and all(methods.values()) else ExecutionMode.Threads
 
@@ -180,4 +192,3 @@ def _not_ours(given: dict[str, Any]) -> dict[str, Any]:
     from concurry.options import KNOWN
 
     return {name: value for name, value in given.items() if name not in KNOWN}
-

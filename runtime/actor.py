@@ -43,8 +43,8 @@ class Actor:
     """See the module's docstring.
 
     Args:
-        member: whose actor it is: `index`, its number in the pool; `pause(seconds)`, which waits and says True, or False
-            where the actor is told to end meanwhile; as text its name, such as ``LLM[3]``.
+        member: whose actor it is: `index`, its number in the pool; `pause(seconds)`, which waits and says True, or
+            False where the actor is told to end meanwhile; as text its name, such as ``LLM[3]``.
         deadlines: what watches over `call_timeout`, where any method has one.
     """
 
@@ -103,8 +103,7 @@ class Actor:
             object.__setattr__(instance, "limits", limits)
         for method in self._plan.methods.values():
             if method.named and method.policy is not None:
-                bound = getattr(type(instance), method.name).__get__(instance, type(instance))
-                object.__setattr__(instance, method.name, self._named(method, bound))
+                object.__setattr__(instance, method.name, self._named(method, _bound(instance, method.name)))
 
     def _named(self, method: Method, bound: Callable[..., Any]) -> Callable[..., Any]:
         from concurry.runtime import attempts
@@ -131,9 +130,11 @@ class Actor:
 
     def settle(self, result: Any, call: Any) -> Any:
         """The result that `result`, a coroutine or a generator, stands for."""
+        if result.__class__ not in GENERATORS:
+            result = self._own_loop.run(result, call)
         if result.__class__ in GENERATORS:
-            raise refuse_generator(result, f"{self._plan.name}.{call.name}()")
-        return self._own_loop.run(result, call)
+            raise refuse_generator(result, f"{self.name}.{call.name}()")
+        return result
 
     def settle_on(self, loop: Any) -> None:
         """From now on `settle` runs coroutines on `loop`, which runs in another thread."""
@@ -223,8 +224,7 @@ class Actor:
         """The bound method as the class has it: the policy is applied once, outside."""
         if not (method.named and method.policy is not None):
             return getattr(self.instance, method.name)  # type: ignore[no-any-return]
-        bound: Callable[..., Any] = getattr(type(self.instance), method.name).__get__(self.instance)
-        return bound
+        return _bound(self.instance, method.name)
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -265,6 +265,14 @@ class Actor:
         if isinstance(error, Exception):
             return error
         return wrapped(error, f"{self.name}.{call.name}()")
+
+
+def _bound(instance: Any, name: str) -> Callable[..., Any]:
+    """The method as the class has it, also where another one is set on the instance."""
+    cls = type(instance)
+    raw: Any = next(vars(owner)[name] for owner in cls.__mro__ if name in vars(owner))
+    bound: Callable[..., Any] = raw.__get__(instance, cls) if hasattr(raw, "__get__") else raw
+    return bound
 
 
 class Leases:

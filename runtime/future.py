@@ -128,15 +128,15 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
         with _LOCK:
             if self._status is not PENDING:
                 return False
-            self._set(result, exception)
+            self._set(FINISHED, result, exception)
         self._fire()
         return True
 
-    def _set(self, result: Any, exception: BaseException | None) -> None:
+    def _set(self, status: str, result: Any, exception: BaseException | None) -> None:
         self._result = result
         self._exception = exception
         self.args = self.kwargs = self.extra = None
-        self._status = CANCELLED if isinstance(exception, CancelledError) and self._stage != 2 else FINISHED
+        self._status = status
 
     # -- the outsiders' side -----------------------------------------------------------------------------------
 
@@ -153,7 +153,8 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
         with _LOCK:
             if self._status is not PENDING or self._stage == 2:
                 return False
-            self._set(None, reason)
+            # Not by `_stage`: the runner, who does not take the lock, may set it to closing at this very moment.
+            self._set(CANCELLED if isinstance(reason, CancelledError) else FINISHED, None, reason)
         self._fire()
         return True
 
@@ -308,7 +309,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
             return
         done = allocate_lock()
         done.acquire()
-        wake = done.__exit__  # releases it, and takes whatever it is called with
+        wake: Any = done.__exit__  # releases it, and takes whatever it is called with
         try:
             self.add_hook(wake)
             if waits.here.member is None:

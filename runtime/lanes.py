@@ -12,12 +12,28 @@ Called by: the member (`serve_async`), the supervisor (`interrupt_all`).
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from typing import Any
 
 from concurry.runtime.crew import Crew
 from concurry.runtime.mailbox import CLOSED
 from concurry.runtime.settle import GENERATORS, refuse_generator
 from concurry.runtime.waits import here
+
+
+class Counts:
+    """Calls that ended on threads of the crew, which count side by side; the loop's own stand in the member."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.failed = 0
+        self._lock = allocate_lock()  # protects both
+
+    def add(self, *, failed: bool) -> None:
+        with self._lock:
+            self.total += 1
+            self.failed += failed
+
 
 class LoopLane:
     """The lane of one actor. It is the taker that the mailbox knows.
@@ -34,6 +50,7 @@ class LoopLane:
         self.running: dict[Any, Any] = {}  # call -> its task; also keeps the task alive
         self._sync_names = sync_names
         self._crew = Crew(member.name)
+        self.crew_counts = Counts()
         self._away = True
         self._closed = False
 
@@ -53,7 +70,7 @@ class LoopLane:
 
     @property
     def total(self) -> int:
-        return self.member.total + self.active  # type: ignore[no-any-return]
+        return self.member.total + self.crew_counts.total + self.active  # type: ignore[no-any-return]
 
     def deliver(self, call: Any) -> None:
         """A call that the mailbox gave (None: no more will come), now on the loop's thread."""
@@ -98,18 +115,19 @@ class LoopLane:
             else:
                 result = await self._actor.async_body(call)
             if result.__class__ in GENERATORS:
-                raise refuse_generator(result, call.name)
+                raise refuse_generator(result, f"{self.member}.{call.name}()")
         except BaseException as error:  # the loop's boundary: a method's exception is its call's
             self.member.failed += 1
+            self.member.total += 1  # before it is closed: whoever has the result finds it counted
             call.fail(self._actor.seen(error, call))
         else:
+            self.member.total += 1
             call.close(result)
         self._over(call)
 
     def _over(self, call: Any) -> None:
         del self.running[call]
         self.active -= 1
-        self.member.total += 1
         if self._closed:
             self._finish()
         elif not self._away:
@@ -121,21 +139,20 @@ class LoopLane:
         try:
             result = self._actor.run(call)
         except BaseException as error:  # the loop's boundary, for a sync method
+            self.crew_counts.add(failed=True)
             call.fail(self._actor.seen(error, call))
         else:
+            self.crew_counts.add(failed=False)
             call.close(result)
         finally:
             here.inside = None
-        self.loop.call_soon_threadsafe(self._over_sync, call)
-
-    def _over_sync(self, call: Any) -> None:
-        self.member.failed += call._exception is not None
-        self._over(call)
+        self.loop.call_soon_threadsafe(self._over, call)
 
     def _finish(self) -> None:
         self._closed = True
         if not self.active and not self.ended.done():
             self._crew.close()
+            self._plain = {}  # they keep the user's object
             self.ended.set_result(None)
 
     def interrupt_all(self) -> None:

@@ -44,8 +44,9 @@ def serve(first: Callable[[], Any], take: Callable[[], Any], actor: Any, member:
                     result = actor.settle(result, call)
         except BaseException as error:  # the loop's boundary: a method's exception is its call's
             member.failed += 1
+            member.total += 1  # before it is closed: whoever has the result finds it counted
             call.fail(actor.seen(error, call))
         else:
+            member.total += 1
             call.close(result)
-        member.total += 1
         call = result = kwargs = member.call = None

@@ -216,8 +216,9 @@ class Member:
         """Its figures, for `get_worker_stats`."""
         running = self.active
         total, failed = self.total, self.failed
-        if self.side is not None:
-            total, failed = total + self.side.total, failed + self.side.failed
+        for beside in (self.side, self.lane and self.lane.crew_counts):
+            if beside is not None:
+                total, failed = total + beside.total, failed + beside.failed
         return {
             "worker_index": self.index,
             "name": str(self),

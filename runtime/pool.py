@@ -110,8 +110,8 @@ class Pool:
 
     def stats(self) -> dict[str, Any]:
         """The pool's figures, read now."""
-        workers = [member.stats() for member in self.supervisor.everybody()]
-        gone = self.supervisor.past
+        members, gone = self.supervisor.everybody_and_past()
+        workers = [member.stats() for member in members]
         figures = {key: sum(worker[key] for worker in workers) + gone[key] for key in gone}
         return {
             "name": self.plan.name,

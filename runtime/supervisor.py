@@ -237,6 +237,11 @@ class Supervisor:
         with self._lock:
             return [*self.pool.members, *self._on_demand]
 
+    def everybody_and_past(self) -> tuple[list[Member], dict[str, int]]:
+        """The same with the figures of those that are gone, of one moment: nobody counts in both."""
+        with self._lock:
+            return [*self.pool.members, *self._on_demand], dict(self.past)
+
     def finish_if_over(self) -> None:
         """When nothing lives and no call will come: leave nothing behind."""
         if not (self.closing or self.draining) or (self.draining and not self.closing and self.pool.queued()):

@@ -320,7 +320,9 @@ def test_every_shape_of_class_has_its_limits(start: Start, cls: Any) -> None:
 
 @pytest.mark.parametrize("cls", SHAPES, ids=lambda cls: cls.__name__)
 def test_every_shape_of_class_takes_retries_by_name(start: Start, cls: Any) -> None:
-    worker = start(cls, name="n", options={"num_retries": {"*": 0, "tell": 2}, "retry_until": {"*": None, "tell": bool}})
+    worker = start(
+        cls, name="n", options={"num_retries": {"*": 0, "tell": 2}, "retry_until": {"*": None, "tell": bool}}
+    )
     assert worker.tell().result() == "n"
 
 
@@ -333,8 +335,9 @@ def test_a_class_that_starts_itself_makes_plain_objects_in_its_actors(shape: Any
 
     with Itself.init(name="n") as worker:
         assert worker.tell().result() == "n"
-    with Itself(name="n") as worker:
-        assert worker.tell().result() == "n"
+    if shape is not WithNew:  # a `__new__` of the user's own comes first, and passes on what it likes
+        with Itself(name="n") as worker:
+            assert worker.tell().result() == "n"
 
 
 def test_pydantic_checks_before_anything_is_started(start: Start) -> None:

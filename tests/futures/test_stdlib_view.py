@@ -18,6 +18,26 @@ def test_reopening_a_call_that_was_withdrawn_while_it_ran_closes_it() -> None:
     assert future.cancelled()
 
 
+def test_a_call_that_is_cancelled_while_it_closes_is_cancelled() -> None:
+    class Closing(BaseFuture[int]):
+        """Its runner closes it between the cancelling one's last look and its writing."""
+
+        @property
+        def args(self) -> None:
+            return None
+
+        @args.setter
+        def args(self, value: None) -> None:
+            self._stage = 2
+
+    future = Closing()
+    future.begin()
+    assert future.abandon(CancelledError())
+    assert future.cancelled()
+    assert not future.close(1)
+    assert future.cancelled()
+
+
 def test_the_state_does_not_change_while_the_standard_library_looks() -> None:
     future: BaseFuture[int] = BaseFuture()
     closed = threading.Event()

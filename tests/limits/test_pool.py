@@ -43,7 +43,7 @@ def test_round_robin_starts_at_the_workers_number(sets: list[LimitSet], worker_i
 
 
 def test_a_set_that_is_taken_is_passed_over(sets: list[LimitSet]) -> None:
-    sets[1].acquire({"tokens": 10})
+    _ = sets[1].acquire({"tokens": 10})
     assert accounts(LimitPool(sets), 5) == [0, 2, 2, 0, None]
 
 
@@ -78,8 +78,8 @@ def test_what_a_pool_is_made_of(sets: list[LimitSet]) -> None:
         pool.worker_index = 2
     with pytest.raises(TypeError, match="pickled"):
         pickle.dumps(pool)
-    pool.try_acquire({"tokens": 1})
-    pool.acquire({"tokens": 1})
+    _ = pool.try_acquire({"tokens": 1})
+    _ = pool.acquire({"tokens": 1})
     stats = pool.get_stats()
     assert stats.pop("limit_sets") == [each.get_stats() for each in sets]
     assert stats == {
@@ -130,10 +130,10 @@ def test_where_all_are_taken_the_first_that_is_free_serves(make_set: Make, used:
 
 def test_a_time_out_leaves_every_set_as_it_was(sets: list[LimitSet], used: Used, clock: Any) -> None:
     for each in sets:
-        each.acquire({"tokens": 10})
+        _ = each.acquire({"tokens": 10})
     pool = LimitPool(sets)
     with pytest.raises(TimeoutError, match="not free within"):
-        pool.acquire({"tokens": 1}, timeout=0.01)
+        _ = pool.acquire({"tokens": 1}, timeout=0.01)
     assert all(used(each) == {"tokens": 10, "slots": 1} for each in sets)
     assert all(each.get_stats()["tokens"]["waiting"] == 0 for each in sets)
     assert clock.pending() == 0
@@ -189,8 +189,8 @@ def test_limits_in_a_list_are_one_set_for_all_workers(pooled: bool, used: Used) 
         first, second = (limits_for_worker(shared, index) for index in range(2))
         assert first[0] is second[0]
         assert first[0].shared
-        first.acquire()
-        second.acquire()
+        _ = first.acquire()
+        _ = second.acquire()
         assert used(first[0])["slots"] == 2
 
 
@@ -198,7 +198,7 @@ def test_a_set_is_the_same_for_everybody_who_is_given_it(make_set: Make, used: U
     limits = make_set(slots=3)
     pools = [limits_for_worker(shared_limits(limits, pooled=True), 0) for _ in range(2)]
     for pool in pools:
-        pool.acquire()
+        _ = pool.acquire()
     assert used(limits) == {"slots": 2}
     assert shared_limits(LimitSet([ResourceLimit("slots", 1)]), pooled=False)[0].shared is False
 

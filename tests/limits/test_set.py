@@ -53,17 +53,17 @@ def test_a_set_is_not_copied(make_set: Make) -> None:
 
 def test_what_is_taken_without_being_named(make_set: Make, used: Used) -> None:
     limits = make_set(tokens=10, calls=5, slots=2)
-    limits.acquire({"tokens": 4})
+    _ = limits.acquire({"tokens": 4})
     assert used(limits) == {"tokens": 4, "call_count": 1, "slots": 1}
-    limits.acquire({"call_count": 2})  # something is named, so the tokens need not be
+    _ = limits.acquire({"call_count": 2})  # something is named, so the tokens need not be
     assert used(limits) == {"tokens": 4, "call_count": 3, "slots": 2}
     assert make_set(calls=5, slots=2).acquire().acquisitions.keys() == {"call_count", "slots"}
 
 
 @pytest.mark.parametrize("requested", [None, {}, {"unknown": 3}])
 def test_a_rate_limit_must_be_named_where_nothing_is(make_set: Make, requested: dict[str, float] | None) -> None:
-    with pytest.raises(ValueError, match="Must specify requested amount for RateLimit.*tokens"):
-        make_set(tokens=10, slots=1).acquire(requested)
+    with pytest.raises(ValueError, match=r"Must specify requested amount for RateLimit.*tokens"):
+        _ = make_set(tokens=10, slots=1).acquire(requested)
 
 
 @pytest.mark.parametrize("method", ["acquire", "try_acquire"])
@@ -97,30 +97,30 @@ def test_an_unknown_key_is_said_once_and_ignored(make_set: Make, used: Used, war
     (said,) = warnings_of()
     assert "Unknown limit key 'toknes'" in said
     assert "Available limit keys: ['tokens']" in said
-    make_set(tokens=10).acquire({"tokens": 1, "toknes": 5})
+    _ = make_set(tokens=10).acquire({"tokens": 1, "toknes": 5})
     assert len(warnings_of()) == 1  # once a set
 
 
 def test_all_or_nothing(make_set: Make, used: Used) -> None:
     limits = make_set(tokens=10, calls=5, slots=1)
-    limits.acquire({"tokens": 1})
+    _ = limits.acquire({"tokens": 1})
     before = used(limits)
     failed = limits.try_acquire({"tokens": 1})
     assert not failed.successful
     assert used(limits) == before
     with pytest.raises(TimeoutError, match=r"not free within 0 s.*tokens.*1 of 10"):
-        limits.acquire({"tokens": 1}, timeout=0)
+        _ = limits.acquire({"tokens": 1}, timeout=0)
     with pytest.raises(TimeoutError):
-        limits.acquire({"tokens": 1}, timeout=-1)
+        _ = limits.acquire({"tokens": 1}, timeout=-1)
     assert used(limits) == before
 
 
 @pytest.mark.parametrize("timeout", ["x", float("nan"), True, []])
 def test_a_timeout_is_a_number(make_set: Make, timeout: Any) -> None:
     limits = make_set(slots=1)
-    limits.acquire()
+    _ = limits.acquire()
     with pytest.raises(ValueError, match="timeout"):
-        limits.acquire(timeout=timeout)
+        _ = limits.acquire(timeout=timeout)
 
 
 # -- reports ------------------------------------------------------------------------------------------------------
@@ -196,9 +196,9 @@ def test_reporting_too_late(make_set: Make) -> None:
 
 def test_a_rate_limit_must_be_reported(make_set: Make, used: Used) -> None:
     limits = make_set(tokens=10, calls=9, slots=1)
-    with pytest.raises(RuntimeError, match=r"Not all limits in the LimitSet were updated: \['tokens', 'call_count'\]"):
-        with limits.acquire({"tokens": 5, "call_count": 2}):
-            pass
+    missing = r"Not all limits in the LimitSet were updated: \['tokens', 'call_count'\]"
+    with pytest.raises(RuntimeError, match=missing), limits.acquire({"tokens": 5, "call_count": 2}):
+        pass
     assert used(limits) == {"tokens": 5, "call_count": 2, "slots": 0}
     with limits.acquire({"call_count": 1}):
         pass  # a call taken with 1 and a resource have nothing to report
