@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from concurry.config import MODES, SETTINGS, layers, says_something, setting_with_origin
+from concurry.config import MODES, layers, says_something, setting_with_origin
 from concurry.option_layers import ON_DEMAND, Layer
 from concurry.options import KNOWN, Options, check_one
 from concurry.runtime.enums import ExecutionMode
+from concurry.settings import SETTINGS
 
 USAGE = """usage: python -m concurry config
 

@@ -46,7 +46,7 @@ class LimitPool:
     worker_index: int
     _only: LimitSet | None  # the set, where there is one
     _next: Iterator[int]  # the turns
-    _totals: Iterator[int]  # counts what was given
+    _totals: Iterator[int]  # counts what was asked for by `acquire`, and the tries that were granted
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class LimitPool:
         return taken
 
     def get_stats(self) -> dict[str, Any]:
-        """What it has given, and the statistics of its sets."""
+        """What it was asked for, and the statistics of its sets."""
         return {
             "num_limit_sets": len(self.limit_sets),
             "load_balancing": self.load_balancing.name,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from math import isnan
+from math import inf, isnan
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -29,7 +29,7 @@ __all__ = ["LimitSet"]
 
 log = logging.getLogger("concurry")
 _MOST = sys.float_info.max
-_NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class LimitSet:
@@ -90,7 +90,7 @@ class LimitSet:
             reported={key: limit.default_amount for key, limit in by_key.items() if isinstance(limit, RateLimit)},
             _arbiter=arbiter,
             _by_key=by_key,
-            _config=dict(config) if config else _NO_CONFIG,
+            _config=dict(config) if config else _EMPTY,
             _implied={key: it.default_amount for key, it in by_key.items() if it.default_amount is not None},
             _warned=set(),
         )
@@ -138,11 +138,13 @@ class LimitSet:
         loops = sys.modules.get("asyncio.events")  # not imported: no loop runs
         if loops is not None and loops._get_running_loop() is not None:
             return pending((self,), requested, timeout)
+        if timeout is not None:
+            timeout = checked(timeout)
         amounts = self.amounts(requested)
         if not amounts:
             return self.nothing()
         lease = Lease(self._arbiter, amounts, current_owner.get())
-        if not self._arbiter.try_request(lease) and wait((lease,), checked(timeout)) is None:
+        if not self._arbiter.try_request(lease) and wait((lease,), timeout) is None:
             raise late((self,), requested, timeout)
         return Acquisition(self, lease)
 
@@ -213,7 +215,9 @@ class LimitSet:
         """What a request takes, by key; empty where the set has no limits. Raises ValueError as `acquire` does."""
         amounts = self._implied.copy()
         named = False
-        for key, amount in (requested or {}).items():
+        if type(requested) is not dict:
+            requested = _by_key(requested)
+        for key, amount in requested.items():
             limit = self._by_key.get(key)
             if limit is None:
                 self._warn_unknown(key)
@@ -245,7 +249,10 @@ class LimitSet:
 
     def prospect(self, requested: Mapping[str, float] | None) -> tuple[int, float, float]:
         """How soon a request would be granted; the least is the soonest."""
-        return self._arbiter.prospect(self.amounts(requested))
+        try:
+            return self._arbiter.prospect(self.amounts(requested))
+        except ValueError:
+            return (0, inf, inf)  # never; whoever asks for it is told why
 
     def number(self, key: str, used: Any) -> float:
         """A reported usage as a number."""
@@ -261,6 +268,17 @@ class LimitSet:
         if ("update", key) not in self._warned:
             self._warned.add(("update", key))
             log.warning("Cannot update limit %r: it was not acquired. Available keys: %s", key, list(acquired))
+
+
+def _by_key(requested: Any) -> Mapping[str, Any]:
+    if requested is None:
+        return _EMPTY
+    if not isinstance(requested, Mapping):
+        raise TypeError(
+            f"requested must be amounts by key, as {{'tokens': 100}}, not {requested!r} ({type(requested).__name__})"
+        )
+    known: Mapping[str, Any] = requested
+    return known
 
 
 def _impossible(limit: Limit, amount: Any) -> ValueError:

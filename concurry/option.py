@@ -121,7 +121,8 @@ def by_method(check: Callable[[Any], T]) -> Callable[[Any], T | dict[str, T]]:
         if not isinstance(value, Mapping):
             return check(value)
         result: dict[str, T] = {}
-        for method, entry in value.items():
+        entries: Mapping[Any, Any] = value
+        for method, entry in entries.items():
             if not isinstance(method, str):
                 raise ValueError(f"{method!r} is no method name; the keys are text, as in {{'fetch': 2, '*': 1}}")
             try:
@@ -140,9 +141,12 @@ def raw(value: Any) -> Any:
 
 def keyed(value: Any) -> dict[str, Any]:
     """A dict with text as keys."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, Mapping):
         raise ValueError
-    return dict(value)
+    given: Mapping[Any, Any] = value
+    if not all(isinstance(key, str) for key in given):
+        raise ValueError
+    return dict(given)
 
 
 def _is_bool(value: Any) -> bool:

@@ -191,10 +191,12 @@ class Options:
 
     def timeout_for(self, method: str) -> float | None:
         """The seconds a call of `method` may take, or None for no bound."""
-        timeout = self.call_timeout
+        timeout: Any = self.call_timeout
+        found: float | None = timeout
         if isinstance(timeout, dict):
-            return timeout.get(method, timeout.get("*"))
-        return timeout  # type: ignore[no-any-return]
+            by_method: dict[str, float | None] = timeout
+            found = by_method.get(method, by_method.get("*"))
+        return found
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"options are fixed once a worker has them: {name} cannot be changed; make a new worker")
@@ -215,7 +217,8 @@ class Options:
         return f"Options({', '.join(f'{name}={_short(value)}' for name, value in said.items())})"
 
 
-TABLE: Final[Mapping[str, Option[Any]]] = {name: it for name, it in vars(Options).items() if isinstance(it, Option)}
+_ATTRIBUTES: Final[Mapping[str, Any]] = vars(Options)
+TABLE: Final[Mapping[str, Option[Any]]] = {name: it for name, it in _ATTRIBUTES.items() if isinstance(it, Option)}
 
 
 def _rays(default: Any = UNSAID, check: Callable[[Any], Any] = check_for.raw, **docs: str) -> dict[str, Option[Any]]:
@@ -340,7 +343,7 @@ _SINGLE: Final[Mapping[ExecutionMode, str]] = {
 
 def known_only(given: Mapping[str, Any], worker: str) -> dict[str, Any]:
     """What is given, without the older names that have no effect. Raises TypeError for a name that nobody knows."""
-    known = {}
+    known: dict[str, Any] = {}
     for name, value in given.items():
         if name in KNOWN:
             known[name] = value

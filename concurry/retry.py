@@ -234,8 +234,10 @@ def _validators(value: Any, who: str, label: str) -> list[Callable[..., Any]] | 
 
 
 def _listed(value: Any) -> list[Any]:
-    one = callable(value) or isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
-    return [value] if one else list(value)
+    if callable(value) or isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        return [value]
+    several: Iterable[Any] = value
+    return list(several)
 
 
 def _policy(fields: Mapping[str, Any], who: str) -> Policy | None:

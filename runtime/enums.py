@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 
-class NamedEnum(str, Enum):
+class NamedEnum(str, Enum):  # noqa: UP042 - StrEnum takes no aliases in __new__
     """A `str` enum whose members are found by name or alias, in any case; `_` and `-` count for nothing."""
 
     aliases: tuple[str, ...]

@@ -69,6 +69,8 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
     _status: str
     _exception: BaseException | None
     _hooks: list[Hook] | None
+    args: Any
+    kwargs: Any
 
     def __init__(self) -> None:
         self._status = PENDING

@@ -74,11 +74,12 @@ class Intake:
 
     def submit(self, call: Any) -> None:
         """Accept a call of any kind. Raises MailboxFullError, or why the pool takes no more."""
+        futures = arguments.find(call.args, call.kwargs) if self._unwrap else ()
+        parked = _Parked(self, call, futures) if futures else None  # before a place is taken: it may refuse a future
         if self.bound is not None:
             self.bound.admit()
-        futures = arguments.find(call.args, call.kwargs) if self._unwrap else ()
-        if futures:
-            self._park(call, futures)
+        if parked is not None:
+            self._park(call, parked)
         else:
             self.mailbox.put(call)
 
@@ -97,11 +98,11 @@ class Intake:
             return False
         return True
 
-    def _park(self, call: Any, futures: Any) -> None:
+    def _park(self, call: Any, parked: _Parked) -> None:
         refusal = self.mailbox.refusal
         if refusal is not None:
             raise refusal()
-        self.parked[call] = parked = _Parked(self, call, futures)
+        self.parked[call] = parked
         parked.start()
         refusal = self.mailbox.refusal
         if refusal is not None and self._unpark(call) and call.withdraw(refusal()):  # closed meanwhile

@@ -28,9 +28,13 @@ from concurry.transports.errors import MailboxFullError
 class Taker(Protocol):
     """Who takes calls: one actor, or one lane of it."""
 
-    active: int
-    total: int
-    give: Callable[[Any], bool]
+    @property
+    def active(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
+
+    def give(self, call: Any, /) -> bool: ...
 
 
 CLOSED: Final[Any] = object()  # what `take` returns when no more will come

@@ -55,7 +55,7 @@ class Plan(NamedTuple):
     mailbox_size: int | None = None
     block: bool = True
     unwrap: bool = True
-    intensity: Intensity = Intensity()  # noqa: RUF009 - it cannot change
+    intensity: Intensity = Intensity()
     stop_timeout_s: float | None = 30.0
     init_timeout_s: float | None = 60.0
     exit_timeout_s: float | None = 2.0

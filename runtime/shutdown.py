@@ -25,6 +25,7 @@ from typing import Any
 from concurry.runtime.clock import system
 from concurry.runtime.notifier import notifier
 from concurry.runtime.plan import Plan
+from concurry.runtime.settle import interrupt
 from concurry.runtime.waits import here
 from concurry.transports.errors import ForkedHandleError, WorkerStoppedError
 
@@ -92,7 +93,10 @@ def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> N
     if late:
         for member in late:
             for call in member.held():
+                task = call.extra  # closing the call drops it
                 call.abandon(_given_up(pool.plan, member, call))
+                if task is not None:
+                    interrupt(task)
             member.interrupt()
             member.channel.kill()
         late = _join(pool, late, pool.clock.now() + grace_s)

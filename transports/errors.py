@@ -165,7 +165,8 @@ class RetryValidationError(ConcurryError):
         self.method_name = method_name
         super().__init__(
             message
-            or f"{method_name}() returned {attempts} times and no result passed retry_until: {'; '.join(self.validation_errors)}"
+            or f"{method_name}() returned {attempts} times and no result passed retry_until: "
+            f"{'; '.join(self.validation_errors)}"
         )
 
 

@@ -92,7 +92,7 @@ class Arbiter:
             if owner is not None and not owner.add(lease):
                 return False
             self._grant(lease, now)
-            return True
+        return True
 
     def request(self, lease: Lease, ticket: Ticket) -> None:
         """Let a NEW lease wait its turn; it may come at once. A ticket that is claimed already is let go.
@@ -157,6 +157,7 @@ class Arbiter:
             with self._lock:
                 state = lease.state
                 lease.state = ENDED
+                lease.ticket = None
                 if state == WAITING:
                     self._leave(lease)
                 elif lease.marks and state != ENDED:
@@ -255,6 +256,7 @@ class Arbiter:
     def _serve_first(self, line: _Line, now: float, woken: list[Ticket]) -> None:
         lease = line.first()
         ticket = lease.ticket
+        lease.ticket = None  # the two would keep each other
         if ticket is not None and ticket.claim(lease):
             woken.append(ticket)
             self._grant(lease, now)

@@ -19,6 +19,8 @@ from typing import Any, Final
 # denied (0.1 + 0.1 + 0.1 > 0.3), and a third of the rate is lost.
 SLACK: Final = 1e-11
 
+_MOST_DEBT: Final = 1e12  # capacities, of one charge: for ever, and still far from where floats end
+
 
 class Meter:
     """One limit. `capacity`: the most that can be taken at once."""
@@ -60,7 +62,7 @@ class Meter:
     def settle(self, mark: Any, amount: float, used: float, now: float) -> None:
         """The end of a lease: of `amount`, taken under `mark`, `used` was spent. Once per mark."""
         if used > amount:
-            self.charge(used - amount, now)
+            self.charge(min(used - amount, self.capacity * _MOST_DEBT), now)
         elif used < amount and self.refunds:
             self.give_back(mark, amount - used, now)
 

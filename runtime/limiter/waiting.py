@@ -66,6 +66,9 @@ async def wait_async(leases: Sequence[Lease], timeout: float | None) -> Lease | 
             waiter.set_result(None)
 
     def wake() -> None:
+        if asyncio._get_running_loop() is loop:
+            wake_here()  # somebody released in this very loop, which needs no waking
+            return
         try:
             loop.call_soon_threadsafe(wake_here)
         except RuntimeError:  # the loop is closed: nobody waits any more

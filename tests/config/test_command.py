@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from concurry.__main__ import USAGE, Row, main, rows
-from concurry.config import SETTINGS, global_config, temp_config
+from concurry.config import global_config, temp_config
 from concurry.options import TABLE
 from concurry.runtime.enums import ExecutionMode
+from concurry.settings import SETTINGS
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:

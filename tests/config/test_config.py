@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from concurry.config import SETTINGS, global_config, layers, setting, temp_config
+from concurry.config import global_config, layers, setting, temp_config
 from concurry.options import CONFIGURATION_ONLY, IGNORED, KNOWN, Options, defaults_for
 from concurry.runtime.enums import ExecutionMode, LoadBalancingAlgorithm, RateLimitAlgorithm
+from concurry.settings import SETTINGS
 
 MODES = [mode for mode in ExecutionMode if mode is not ExecutionMode.Auto]
 

@@ -88,10 +88,22 @@ _NO_WAITING = """
     test_stop_cancels_async_methods_after_its_time test_a_dropped_handle_lets_its_accepted_calls_finish
     test_a_dropped_handle_lets_calls_finish_that_wait_for_arguments
     test_a_dropped_handle_ends_also_where_warnings_are_errors test_one_kept_function_keeps_the_worker test_in_one_line
+    test_what_runs_and_what_waits test_plain_methods_do_not_block_async_ones test_a_call_past_its_time_fails
+    test_an_async_call_past_its_time_is_cancelled test_calls_that_wait_behind_stuck_ones_are_given_up
+    test_stop_leaves_a_wait_between_attempts test_by_method_it_holds_for_these_only
 """
 SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     **dict.fromkeys(_NO_WAITING.split(), _DIRECT),
     "test_state_stays_in_the_actor": _SHARED,
+    "test_an_actor_keeps_one_loop": _SHARED,
+    "test_many_async_methods_run_together": {
+        "pool": "they meet in one object, and each actor has its own",
+        "demand": "they meet in one object, and each call has its own",
+    },
+    "test_plain_methods_do_not_block_async_ones": {
+        **_DIRECT,
+        "thread": "one call at a time, of whatever kind",
+    },
     "test_a_base_exception_ends_its_call_only": _CAUGHT,
     "test_other_base_exceptions_come_wrapped": _CAUGHT,
     "test_calls_of_one_thread_run_in_their_order": _UNORDERED,

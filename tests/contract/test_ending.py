@@ -191,16 +191,18 @@ def test_a_dropped_handle_lets_calls_finish_that_wait_for_arguments(way: Any) ->
     assert future.result(timeout=20) == [5]
 
 
-def test_a_dropped_handle_ends_also_where_warnings_are_errors(way: Any) -> None:
+def test_a_dropped_handle_ends_also_where_warnings_are_errors(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda what: shown.append(what.exc_type))
     before = set(threading.enumerate())
     worker = dropped(way)
     assert worker.run().result() == 1
     ours = set(threading.enumerate()) - before
-    with pytest.warns(pytest.PytestUnraisableExceptionWarning), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.simplefilter("always", pytest.PytestUnraisableExceptionWarning)
         del worker
         gc.collect()
+    assert shown == [ResourceWarning]
     for thread in ours:
         thread.join(10)
     assert not [thread for thread in ours if thread.is_alive()]

@@ -240,7 +240,7 @@ def test_a_grant_for_a_loop_that_is_closed_goes_to_the_next(make_set: Make, used
     assert limits.try_acquire().successful
     assert used(limits) == {"slots": 1}
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # that it was left is what is tested
-    task.get_coro().close()  # type: ignore[union-attr]
+    task.get_coro().close()
 
 
 def test_an_owner_that_ends(make_set: Make, used: Used, wrap: Any) -> None:

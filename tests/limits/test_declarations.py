@@ -132,7 +132,7 @@ def test_a_limit_of_two_sets_is_counted_twice() -> None:
     assert not first["slots"].can_acquire(2)
     assert second["slots"].can_acquire(2)
     assert not limit.can_acquire(2)
-    del first
+    del first, _
     third = LimitSet([limit])  # the first set is gone, and with it its count
     assert third["slots"] is limit
     assert limit.can_acquire(2)

@@ -159,7 +159,10 @@ def test_a_set_that_could_never_serve_is_left_out(make_set: Make) -> None:
     small, large = make_set(tokens=10, config={"account": 0}), make_set(tokens=100, config={"account": 1})
     pool = LimitPool([small, large])
     assert accounts(pool, 2, tokens=50) == [1, 1]
-    for algorithm in ("round_robin", "soonest"):
+    assert LimitPool([small, large], "soonest").acquire({"tokens": 0.5}, timeout=0).config == {"account": 0}
+    for algorithm in ("round_robin", "soonest", "random"):
+        pool = LimitPool([small, large], algorithm)
+        assert not pool.try_acquire({"tokens": 50}).successful
         for method in ("acquire", "try_acquire"):
             with pytest.raises(ValueError, match="exceeds capacity"):
                 getattr(LimitPool([small, large], algorithm), method)({"tokens": 500})

@@ -115,9 +115,33 @@ def test_all_or_nothing(make_set: Make, used: Used) -> None:
     assert used(limits) == before
 
 
+@pytest.mark.parametrize("wrong", [5, "tokens", ["tokens"], [("tokens", 5)]])
+def test_amounts_come_by_key(make_set: Make, used: Used, wrong: Any) -> None:
+    limits = make_set(tokens=10, slots=1)
+    for method in (limits.acquire, limits.try_acquire):
+        with pytest.raises(TypeError, match="amounts by key"):
+            method(wrong)
+    with limits.acquire({"slots": 1}) as acq, pytest.raises(TypeError, match="amounts by key"):
+        acq.update(wrong)
+    assert used(limits) == {"tokens": 0, "slots": 0}
+
+
+@pytest.mark.parametrize("algorithm", list(RateLimitAlgorithm))
+def test_a_usage_beyond_all_measure(make_set: Make, warnings_of: Said, algorithm: RateLimitAlgorithm) -> None:
+    limits = make_set(tokens=0.001, slots=1, algorithm=algorithm)
+    with limits.acquire({"tokens": 0.001}) as acq:
+        acq.update({"tokens": 1.7e308})
+    assert len(warnings_of()) == 1
+    with pytest.raises(TimeoutError):
+        limits.acquire({"tokens": 0.001}, timeout=0)
+    assert limits.acquire({"slots": 1}).successful
+
+
 @pytest.mark.parametrize("timeout", ["x", float("nan"), True, []])
 def test_a_timeout_is_a_number(make_set: Make, timeout: Any) -> None:
     limits = make_set(slots=1)
+    with pytest.raises(ValueError, match="timeout"):
+        limits.acquire(timeout=timeout)
     _ = limits.acquire()
     with pytest.raises(ValueError, match="timeout"):
         _ = limits.acquire(timeout=timeout)
@@ -258,10 +282,10 @@ def test_a_set_without_limits_grants_everything(given: Any, warnings_of: Said) -
             acq.update(usage={})
         with limits.acquire({"tokens": 5}, timeout=0) as acq:
             acq.update({"tokens": 5})
-        acq.release()
+            acq.release()
+            assert acq.config == {"account": 7}
     assert isinstance(limits.try_acquire({"tokens": 5}), Acquisition)
     assert limits.try_acquire().successful
-    assert acq.config == {"account": 7}
     assert limits.get_stats() == {}
     first, second = warnings_of()
     assert "Unknown limit key 'tokens'" in first

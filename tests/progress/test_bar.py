@@ -81,7 +81,7 @@ def raises_in_an_operation(bar: ProgressBar[int]) -> None:
             raise Boom
 
     for item in bar:
-        Odd() + item
+        _ = Odd() + item
 
 
 def raises_under_with_and_finally(bar: ProgressBar[int]) -> None:
@@ -627,7 +627,7 @@ def test_the_users_own_bars_beside_ours(screen: Any) -> None:
             theirs.close()
     finally:
         if before is None:
-            del tqdm._lock
+            del tqdm._lock  # pyright: ignore
         else:
             tqdm.set_lock(before)
 
