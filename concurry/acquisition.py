@@ -71,7 +71,7 @@ class Acquisition:
             raise RuntimeError("Cannot update an acquisition that was not granted: look at .successful first")
         if lease.state != HELD:
             raise RuntimeError("Cannot update an already released acquisition: report before the block or call ends")
-        if type(usage) is not dict and not isinstance(usage, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # users
+        if usage.__class__ is not dict and not isinstance(usage, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # users
             raise TypeError(f"usage must be amounts by key, as {{'tokens': 100}}, not {usage!r}")
         known = lease.usage
         if known is None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf, isnan
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from concurry.acquiring import acquire_later, checked, late, pending
 from concurry.acquisition import Acquisition, NothingToAcquire
@@ -215,9 +215,10 @@ class LimitSet:
         """What a request takes, by key; empty where the set has no limits. Raises ValueError as `acquire` does."""
         amounts = self._implied.copy()
         named = False
-        if type(requested) is not dict:
-            requested = _by_key(requested)
-        for key, amount in requested.items():
+        given: Any = requested
+        if given.__class__ is not dict:
+            given = _by_key(given)
+        for key, amount in given.items():
             limit = self._by_key.get(key)
             if limit is None:
                 self._warn_unknown(key)
@@ -277,8 +278,7 @@ def _by_key(requested: Any) -> Mapping[str, Any]:
         raise TypeError(
             f"requested must be amounts by key, as {{'tokens': 100}}, not {requested!r} ({type(requested).__name__})"
         )
-    known: Mapping[str, Any] = requested
-    return known
+    return cast("Mapping[str, Any]", requested)
 
 
 def _impossible(limit: Limit, amount: Any) -> ValueError:

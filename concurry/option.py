@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, Final, Generic, Protocol, TypeGuard, TypeVar, cast, overload
 
 from concurry.runtime.enums import ExecutionMode, NamedEnum
 
@@ -118,11 +118,10 @@ def by_method(check: Callable[[Any], T]) -> Callable[[Any], T | dict[str, T]]:
     """What `check` takes, or a dict of it by method name, with ``"*"`` for the rest."""
 
     def checked(value: Any) -> T | dict[str, T]:
-        if not isinstance(value, Mapping):
+        if not is_mapping(value):
             return check(value)
         result: dict[str, T] = {}
-        entries: Mapping[Any, Any] = value
-        for method, entry in entries.items():
+        for method, entry in value.items():
             if not isinstance(method, str):
                 raise ValueError(f"{method!r} is no method name; the keys are text, as in {{'fetch': 2, '*': 1}}")
             try:
@@ -134,6 +133,11 @@ def by_method(check: Callable[[Any], T]) -> Callable[[Any], T | dict[str, T]]:
     return checked
 
 
+def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether it is a dict or the like."""
+    return isinstance(value, Mapping)
+
+
 def raw(value: Any) -> Any:
     """Anything: who uses it checks it (limits, retry policies), or Ray does."""
     return value
@@ -141,12 +145,9 @@ def raw(value: Any) -> Any:
 
 def keyed(value: Any) -> dict[str, Any]:
     """A dict with text as keys."""
-    if not isinstance(value, Mapping):
+    if not is_mapping(value) or not all(isinstance(key, str) for key in value):
         raise ValueError
-    given: Mapping[Any, Any] = value
-    if not all(isinstance(key, str) for key in given):
-        raise ValueError
-    return dict(given)
+    return dict(value)
 
 
 def _is_bool(value: Any) -> bool:

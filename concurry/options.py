@@ -16,10 +16,10 @@ import reprlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeGuard
 
 from concurry import option as check_for
-from concurry.option import UNSAID, Option, nearest
+from concurry.option import UNSAID, Option, is_mapping, nearest
 from concurry.runtime.enums import ExecutionMode, LoadBalancingAlgorithm, RetryAlgorithm
 
 log = logging.getLogger("concurry")
@@ -192,10 +192,7 @@ class Options:
     def timeout_for(self, method: str) -> float | None:
         """The seconds a call of `method` may take, or None for no bound."""
         timeout: Any = self.call_timeout
-        found: float | None = timeout
-        if isinstance(timeout, dict):
-            by_method: dict[str, float | None] = timeout
-            found = by_method.get(method, by_method.get("*"))
+        found: float | None = timeout.get(method, timeout.get("*")) if is_mapping(timeout) else timeout
         return found
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -217,8 +214,11 @@ class Options:
         return f"Options({', '.join(f'{name}={_short(value)}' for name, value in said.items())})"
 
 
-_ATTRIBUTES: Final[Mapping[str, Any]] = vars(Options)
-TABLE: Final[Mapping[str, Option[Any]]] = {name: it for name, it in _ATTRIBUTES.items() if isinstance(it, Option)}
+def _is_option(value: object) -> TypeGuard[Option[Any]]:
+    return isinstance(value, Option)
+
+
+TABLE: Final[Mapping[str, Option[Any]]] = {name: it for name, it in vars(Options).items() if _is_option(it)}
 
 
 def _rays(default: Any = UNSAID, check: Callable[[Any], Any] = check_for.raw, **docs: str) -> dict[str, Option[Any]]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from concurry.option import is_mapping
 from concurry.options import TABLE
 from concurry.runtime.enums import RetryAlgorithm
 from concurry.runtime.retry_check import Check, compile_check, name_of
@@ -119,7 +120,7 @@ def compile_policies(options: Any, method_names: Iterable[str], class_name: str)
     names: set[str] = set()
     for option in (*FIELDS, "retry_config"):
         value = values.get(option)
-        if _is_dict(value):
+        if is_mapping(value):
             _check_keys(option, value, methods, class_name)
             names.update(value)
     names.discard("*")
@@ -146,23 +147,19 @@ def compile_policies(options: Any, method_names: Iterable[str], class_name: str)
 
 def _values_of(options: Any) -> tuple[Mapping[str, Any], Mapping[str, int]]:
     """The values, and on which layer each was said (0 is the strongest; those that nobody said are not in it)."""
-    if _is_dict(options):
+    if is_mapping(options):
         values = {name: value for name, value in options.items() if value is not None}
         return values, dict.fromkeys(values, 0)
     return options.values, options.given
 
 
-def _is_dict(value: object) -> TypeGuard[Mapping[Any, Any]]:
-    return isinstance(value, Mapping)
-
-
 def _for_method(value: Any, method: str) -> Any:
-    return value.get(method, value["*"]) if _is_dict(value) else value
+    return value.get(method, value["*"]) if is_mapping(value) else value
 
 
 def _label(option: str, values: Mapping[str, Any], method: str) -> str:
     value = values.get(option)
-    if _is_dict(value):
+    if is_mapping(value):
         return f"{option}[{method if method in value else '*'!r}]"
     return option
 
@@ -188,7 +185,7 @@ def _check_keys(option: str, by_method: Mapping[Any, Any], methods: Collection[s
 def _checked(name: str, value: Any, who: str, label: str = "") -> Any:
     """`value` as a policy and a `RetryConfig` keep it."""
     label = label or name
-    if _is_dict(value):
+    if is_mapping(value):
         raise ValueError(f"{who}: {label} cannot be a dict; those by method name belong in .options(...)")
     if name == "retry_on":
         return _rules(value, who, label)
@@ -234,10 +231,13 @@ def _validators(value: Any, who: str, label: str) -> list[Callable[..., Any]] | 
 
 
 def _listed(value: Any) -> list[Any]:
-    if callable(value) or isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        return [value]
-    several: Iterable[Any] = value
-    return list(several)
+    return (
+        list(value) if _is_iterable(value) and not callable(value) and not isinstance(value, (str, bytes)) else [value]
+    )
+
+
+def _is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, Iterable)
 
 
 def _policy(fields: Mapping[str, Any], who: str) -> Policy | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from _thread import allocate_lock
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from concurry.runtime.clock import Clock
@@ -25,9 +25,7 @@ log = logging.getLogger("concurry")
 class Watched(Protocol):
     """What the deadlines ask of a pool."""
 
-    def waiting_calls(self) -> list[Any]: ...
-
-    def all_stuck(self, stuck: set[Any]) -> bool: ...
+    def held_up(self, stuck: Collection[Any]) -> list[Any]: ...
 
     def give_up(self, call: Any, reason: BaseException) -> None: ...
 
@@ -123,13 +121,14 @@ class Deadlines:
     def _give_up_waiting(self, now: float) -> None:
         """Calls that wait while no actor can ever take them."""
         with self._lock:
-            stuck = set(self._stuck.values())
-        if not stuck or not self._pool.all_stuck(stuck):
+            stuck = list(self._stuck.values())
+        waiting = self._pool.held_up(stuck) if stuck else ()
+        if not waiting:
             self._seen.clear()
             return
         before, self._seen = self._seen, {}
         again = now + min(span for span in self._running)
-        for call in self._pool.waiting_calls():
+        for call in waiting:
             span = self._timeout_for(call.name)
             if span is None:
                 continue

@@ -9,7 +9,8 @@ Called by: the handle; its parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Any
 
 from concurry.runtime.clock import Clock, system
@@ -88,11 +89,19 @@ class Pool:
 
     def waiting_calls(self) -> list[Any]:
         """Accepted calls that no actor holds and that wait for nothing else."""
-        return [call for intake in self.intakes for call in list(intake.mailbox.waiting) if not call.done()]
+        return [call for intake in self.intakes for call in _waiting(intake)]
 
-    def all_stuck(self, stuck: set[Any]) -> bool:
-        """Whether every actor is among those that are held by a call past its time."""
-        return self.plan.serial and self.spawner is None and stuck.issuperset(self.members)
+    def held_up(self, stuck: Collection[Any]) -> list[Any]:
+        """Calls that wait, and that nobody will take. `stuck`: for each call past its time that still runs, its actor."""
+        plan = self.plan
+        if self.spawner is not None:
+            all_stuck = plan.most_actors is not None and len(stuck) >= plan.most_actors
+        elif plan.lanes:  # what is past its time and still runs is a sync method: those run one at a time
+            return _waiting(self.intakes[1]) if stuck else []
+        else:
+            calls = Counter(stuck)
+            all_stuck = all(calls[member] >= plan.max_concurrency for member in self.members)
+        return self.waiting_calls() if all_stuck else []
 
     def give_up(self, call: Any, reason: BaseException) -> None:
         """End a call that waits."""
@@ -131,6 +140,10 @@ class Pool:
         if len(self.members) == 1:
             for intake, (_, taker) in zip(self.intakes, self.members[0].takers(), strict=True):
                 intake.sole = taker if self.plan.serial or taker is self.members[0].side else None
+
+
+def _waiting(intake: Intake) -> list[Any]:
+    return [call for call in list(intake.mailbox.waiting) if not call.done()]
 
 
 def start(plan: Plan, transport: Transport, clock: Clock = system) -> Pool:

@@ -55,7 +55,7 @@ class OwnLoop:
                 f"{self._name}.{call.name}() is an async method, called from inside another one of the same worker, "
                 f"whose event loop is busy with that. Await the method itself: `await self.{call.name}(...)`."
             )
-        return _on_helper(self._run, awaitable, call, self._name)
+        return _on_helper(self._run, self._name, awaitable, call)
 
     def _run(self, awaitable: Any, call: Any) -> Any:
         import asyncio
@@ -75,8 +75,14 @@ class OwnLoop:
 
     def close(self) -> None:
         loop, self._loop = self._loop, None
-        if loop is not None:
+        if loop is None:
+            return
+        import asyncio
+
+        if asyncio._get_running_loop() is None:
             close_loop(loop)
+        else:  # sync mode, stopped in a notebook or a coroutine
+            _on_helper(close_loop, self._name, loop)
 
 
 def interrupt(task: Any) -> None:
@@ -87,8 +93,8 @@ def interrupt(task: Any) -> None:
         log.debug("concurry: an async method ended before it could be cancelled")
 
 
-def _on_helper(run: Any, awaitable: Any, call: Any, name: str) -> Any:
-    """`run(awaitable, call)` on a thread of its own, with this thread's context variables."""
+def _on_helper(run: Any, name: str, *args: Any) -> Any:
+    """`run(*args)` on a thread of its own, with this thread's context variables."""
     import contextvars
 
     outcome: list[Any] = [None, None]
@@ -96,7 +102,7 @@ def _on_helper(run: Any, awaitable: Any, call: Any, name: str) -> Any:
 
     def help_out() -> None:
         try:
-            outcome[0] = context.run(run, awaitable, call)
+            outcome[0] = context.run(run, *args)
         except BaseException as error:  # it is raised again below, in the thread that asked
             outcome[1] = error
 

@@ -13,18 +13,19 @@ from math import inf, nextafter
 
 from concurry.runtime.limiter.meter import Meter
 
-Entry = list[float]  # [the time it ends, the amount]; ended: an amount of 0
-
 
 class SlidingWindow(Meter):
     """At most `capacity` in any `window_s` seconds."""
 
-    __slots__ = ("_debt", "_entries", "_next_end", "_used", "_window_s")
+    __slots__ = ("_amounts", "_debt", "_dropped", "_ends", "_next_end", "_used", "_window_s")
 
     def __init__(self, capacity: float, window_s: float) -> None:
         super().__init__(capacity)
         self._window_s = window_s
-        self._entries: deque[Entry] = deque()  # Invariant: in the order of their ends
+        # The entries. Two rows of floats and no objects: thousands of entries are no work for the garbage collector.
+        self._ends: deque[float] = deque()  # Invariant: rising
+        self._amounts: deque[float] = deque()  # Invariant: as long as `_ends`
+        self._dropped = 0  # how many entries have ended; entry number n stands at n - _dropped
         self._next_end = inf  # Invariant: when the first of them ends; inf: there is none
         self._used: float = 0  # Invariant: the sum of the entries' amounts, and the debt
         self._debt: float = 0  # Invariant: above 0 only while the entries fill the capacity
@@ -46,37 +47,36 @@ class SlidingWindow(Meter):
             missing -= rounds * self.capacity
             shift = rounds * self._window_s
         when = now
-        for ends, size in self._entries:
+        for ends, amount in zip(self._ends, self._amounts, strict=True):
             when = ends
-            missing -= size
+            missing -= amount
             if missing <= 0:
                 break
         return when + shift
 
-    def take(self, amount: float, now: float) -> Entry:
+    def take(self, amount: float, now: float) -> int:
         window_s = self._window_s
         ends = now + window_s
         if ends - now < window_s:
             ends = nextafter(ends, inf)  # rounded down: it would end a moment too early
         self._used += amount
-        entries = self._entries
-        if entries:
-            last = entries[-1]
-            if last[0] == ends:
-                last[1] += amount
-                return last
-        else:
+        rows = self._ends
+        if not rows:
             self._next_end = ends
-        entry = [ends, amount]
-        entries.append(entry)
-        return entry
+        elif rows[-1] == ends:
+            self._amounts[-1] += amount
+            return self._dropped + len(rows) - 1
+        rows.append(ends)
+        self._amounts.append(amount)
+        return self._dropped + len(rows) - 1
 
-    def give_back(self, mark: Entry, amount: float, now: float) -> None:
+    def give_back(self, mark: int, amount: float, now: float) -> None:
         if self._debt:
             self._drop_ended(now)  # debt may have taken its place
-        if amount > mark[1]:
-            amount = mark[1]  # it has ended, and counts no more
-        mark[1] -= amount
+        place = mark - self._dropped
+        if place < 0:
+            return  # it has ended, and counts no more
+        self._amounts[place] -= amount
         self._used -= amount
         if self._debt:
             self._pay(now)
@@ -92,16 +92,16 @@ class SlidingWindow(Meter):
         return self._used
 
     def _drop_ended(self, now: float) -> None:
-        entries = self._entries
-        while entries and entries[0][0] <= now:
-            entry = entries.popleft()
-            self._used -= entry[1]
-            entry[1] = 0
-            if not entries:
+        ends = self._ends
+        while ends and ends[0] <= now:
+            ended_at = ends.popleft()
+            self._used -= self._amounts.popleft()
+            self._dropped += 1
+            if not ends:
                 self._used = self._debt  # and with it what rounding has left
             if self._debt:
-                self._pay(entry[0])
-        self._next_end = entries[0][0] if entries else inf
+                self._pay(ended_at)
+        self._next_end = ends[0] if ends else inf
 
     def _pay(self, at: float) -> None:
         """Put as much of the debt as fits into an entry."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from concurry.retry import RetryConfig, compile_policy
+from concurry.retry import RetryConfig
 from concurry.runtime import shutdown
 from concurry.runtime.clock import FakeClock
 from concurry.runtime.notifier import notifier
@@ -70,7 +70,7 @@ class House:
     def retrying(self, **options: Any) -> Method:
         """A method under a retry policy."""
         config = RetryConfig(**{"num_retries": 3, "retry_wait": 1.0, "retry_jitter": 0.0, **options})
-        return Method("work", policy=compile_policy(config))
+        return Method("work", policy=config.compile())
 
     def after_notifier(self) -> None:
         """Wait until the notifier has done what was posted so far."""
