@@ -68,10 +68,10 @@ def pending(sets: Sequence[LimitSet], requested: Requested, timeout: float | Non
     """What will be taken by `async with`, `await` or, where it is free at once, `with`. A request that no set can
     serve is refused here already."""
     checked(timeout)
-    requested = dict(requested or {})
     leases = _leases(sets, requested)
     if isinstance(leases, Acquisition):
         return leases  # there is nothing to wait for
+    requested = dict(requested or {})  # the caller's may change until it is taken
     return PendingAcquisition(sets[0], lambda: take(sets, requested), lambda: acquire_later(sets, requested, timeout))
 
 

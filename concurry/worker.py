@@ -24,6 +24,7 @@ from concurry.runtime.enums import ExecutionMode
 from concurry.runtime.pool import start
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self, Unpack
 
     from concurry.limits import LimitPool
@@ -84,6 +85,7 @@ class Worker:
             building.raw = None  # it holds for this one object, not for workers that it makes
         elif _starts_itself(cls):
             return init(cls, {}, args, kwargs)  # type: ignore[return-value]
+        _refuse_arguments(cls, args, kwargs)
         instance = super().__new__(cls) if super().__new__ is object.__new__ else super().__new__(cls, *args, **kwargs)
         if made is not None:
             made(instance)
@@ -149,6 +151,7 @@ class Launcher(Generic[W]):
 
 def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle[W]:
     """Start a worker with what is `given` in front of what its class and the configuration say."""
+    _refuse_arguments(cls, args, kwargs)
     methods = method_table(cls)
     options = Options.resolve(
         [given, *_class_layers(cls), *config.layers()],
@@ -158,6 +161,12 @@ def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dic
     )
     plan, transport = make_plan(cls, args, kwargs, options, methods, class_gives_limits=issubclass(cls, Worker))
     return Handle(cls, options, start(plan, transport))
+
+
+def _refuse_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Without an `__init__` there are no arguments. Python says so where nothing overrides `__new__`, and we do."""
+    if (args or kwargs) and cls.__init__ is object.__init__ and cls.__new__ is Worker.__new__:
+        raise TypeError(f"{cls.__name__}() takes no arguments: it has no __init__")
 
 
 def _of_a_copy(cls: type) -> dict[str, Any]:

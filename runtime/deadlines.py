@@ -25,7 +25,7 @@ log = logging.getLogger("concurry")
 class Watched(Protocol):
     """What the deadlines ask of a pool."""
 
-    def held_up(self, stuck: Collection[Any]) -> list[Any]: ...
+    def held_up(self, stuck: Collection[Any]) -> list[Any] | None: ...
 
     def give_up(self, call: Any, reason: BaseException) -> None: ...
 
@@ -122,8 +122,8 @@ class Deadlines:
         """Calls that wait while no actor can ever take them."""
         with self._lock:
             stuck = list(self._stuck.values())
-        waiting = self._pool.held_up(stuck) if stuck else ()
-        if not waiting:
+        waiting = self._pool.held_up(stuck) if stuck else None
+        if waiting is None:
             self._seen.clear()
             return
         before, self._seen = self._seen, {}

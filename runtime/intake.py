@@ -110,7 +110,12 @@ class Intake:
 
     def _unpark(self, call: Any) -> bool:
         """Take a call out of the parked. True: it was there, and is the caller's to go on with."""
-        return self.parked.pop(call, None) is not None
+        if self.parked.pop(call, None) is None:
+            return False
+        carried = getattr(call, "carried", None)
+        if carried is not None:
+            carried.wait_no_more()
+        return True
 
     def resolved(self, call: Any, futures: Any) -> None:
         """Every future among the call's arguments is done, or one has failed. Never raises: it runs in a hook."""
@@ -136,6 +141,8 @@ class Intake:
         if self.bound is not None:
             self.bound.readmit(1)
         self.parked[call] = True
+        if self._draining:
+            self.mailbox.go_on()  # its actors must not end before this call has
         if not call.reopen():
             self._gone(call)
         elif self.mailbox.refusal is not None and self._unpark(call):  # closed meanwhile

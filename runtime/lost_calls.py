@@ -1,7 +1,12 @@
 """A call that had begun and lost its actor: it fails, or is tried again where its retry policy says so.
 
+    lost:  no policy, or poison -> WorkerDiedError
+           else the call waits with its intake, as any accepted call that no actor holds (it can be cancelled, a stop
+           ends it, a dropped handle waits for it) -> notifier decides -> WorkerDiedError | a timer -> mailbox
+
 Guarantees: at most once where no policy asks for more; the attempt count goes on from where the worker was; a call
-that two actors died of is poison and fails, whatever its policy. The policy's predicates run on the notifier.
+that two actors died of is poison and fails, whatever its policy. The policy's predicates run on the notifier. No timer
+is left of a call that has ended meanwhile.
 Called by: the supervisor, once per death and begun call.
 """
 
@@ -16,14 +21,21 @@ _MOST_DEATHS = 2
 
 
 class Carried:
-    """What a call has been through: attempts begun, actors it died with, and since when."""
+    """What a call has been through: attempts begun, actors it died with, and since when; how long it waits now."""
 
-    __slots__ = ("attempts", "deaths", "started")
+    __slots__ = ("attempts", "deaths", "started", "timer")
 
     def __init__(self, attempts: int, deaths: int, started: float) -> None:
         self.attempts = attempts
         self.deaths = deaths
         self.started = started
+        self.timer: Any = None  # of the wait before its next attempt
+
+    def wait_no_more(self) -> None:
+        """The call has ended, or goes on: no timer shall be left of its wait."""
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
 
 
 def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
@@ -47,23 +59,27 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
     error.__cause__ = reason.cause
     policy = pool.plan.methods[call.name].policy
     if policy is None or carried.deaths >= _MOST_DEATHS:
-        call.fail(error)
-    else:
-        notifier.post(_decide, pool, call, policy, carried, error)
+        call.abandon(error)
+        return
+    call.owner.wait_again(call)
+    if pool.spawner is not None:
+        pool.spawner.go_on()
+    notifier.post(_decide, pool, call, policy, carried, error)
 
 
 def _decide(pool: Any, call: Any, policy: Any, carried: Carried, error: WorkerDiedError) -> None:
     from concurry.runtime.attempts import Attempts, CallInfo, Wait
 
     now = pool.clock.now()
-    info = CallInfo(call.name, pool.plan.name)
     args, kwargs = call.args, call.kwargs
     if call.done():
         return
+    info = CallInfo(call.name, pool.plan.name)
     attempts = Attempts(policy, info, args, kwargs or {}, carried.started, number=carried.attempts)
     step = attempts.raised(error, now)
     if not isinstance(step, Wait):
-        call.fail(step.error)
+        call.owner.give_up(call, step.error)
         return
-    call.owner.wait_again(call)
-    pool.clock.call_at(now + step.seconds, lambda: call.owner.resume(call))
+    carried.timer = pool.clock.call_at(now + step.seconds, lambda: call.owner.resume(call))
+    if call.done():  # ended before it had a timer that could be cancelled
+        carried.wait_no_more()

@@ -199,6 +199,11 @@ class Mailbox:
                 self._draining = True
                 self._end_ready()
 
+    def go_on(self) -> None:
+        """Undo `drain`: a call that was lost with its actor will come back."""
+        with self._lock:
+            self._draining = False
+
     def _end_ready(self) -> None:
         for taker in self.ready:
             taker.give(None)

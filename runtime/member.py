@@ -76,7 +76,7 @@ class Member:
         return not self.ending.wait(min(seconds, threading.TIMEOUT_MAX))
 
     def _give_later(self, call: Any) -> bool:
-        raise AssertionError("a member is given calls after it was opened")
+        raise AssertionError("a member is given calls while it is ready, and only then")
 
     # -- the supervisor's side -----------------------------------------------------------------------------------
 
@@ -105,6 +105,21 @@ class Member:
             calls += self.channel.undelivered()
         return [call for call in dict.fromkeys(calls) if not call.done()]
 
+    def let_go(self) -> list[Any]:
+        """Its incarnation has ended: what it held, once, so that the next one does not seem to hold it."""
+        calls = self.held()
+        self.total, self.failed = self._counts()
+        self.call = self._only = self.lane = self.side = None
+        self.give = self._give_later
+        return calls
+
+    def _counts(self) -> tuple[int, int]:
+        total, failed = self.total, self.failed
+        for beside in (self.side, self.lane and self.lane.crew_counts):
+            if beside is not None:
+                total, failed = total + beside.total, failed + beside.failed
+        return total, failed
+
     def interrupt(self) -> None:
         """Do not wait any further: in pauses between attempts, and in async methods, which are cancelled."""
         self.ending.set()
@@ -124,13 +139,19 @@ class Member:
             actor = Actor(pool.plan, self, clock=pool.clock, deadlines=pool.deadlines)
         except BaseException as error:  # told to whoever called `.init()`, or to the supervisor that started it again
             cut_ours(error)
-            self.state = FAILED
-            pool.supervisor.built(self, error)
+            self.failed_to_build(error)
             return None
         self._actor = actor
         return actor
 
-    def _now_ready(self, channel: Any) -> None:
+    def failed_to_build(self, error: BaseException) -> None:
+        """The user's object could not be made. The end of the context follows."""
+        self.state = FAILED
+        self.pool.supervisor.built(self, error)
+
+    def ready(self, channel: Any) -> None:
+        """The user's object is made, and `channel.give` may be used."""
+        self.channel = channel
         self.give = channel.give
         self.state = READY
         self.pool.supervisor.built(self, None)
@@ -152,10 +173,10 @@ class Member:
     def _sources(self, channel: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
         """Where the first call comes from, and where the others do."""
         if self._only is not None:
-            self._now_ready(channel)
+            self.ready(channel)
             return self._take_only, self._take_only
         take = self.pool.intakes[0].mailbox.source(self, channel.receive)
-        self._now_ready(channel)
+        self.ready(channel)
         # The supervisor lets a new actor in among the ready: its first call is given to it, not taken by it.
         return channel.receive, take
 
@@ -168,7 +189,7 @@ class Member:
         if actor is None:
             return
         channel.run = _direct(actor, self)
-        self._now_ready(channel)
+        self.ready(channel)
 
     def end_direct(self) -> None:
         """The end of a direct actor, in whichever thread stops it."""
@@ -192,7 +213,7 @@ class Member:
         ended = lane.open(loop, actor, channel)
         if apart:
             self.side = SideLane(self, intakes[1].mailbox, actor)
-        self._now_ready(channel)
+        self.ready(channel)
         here.inside = self
         try:
             await ended
@@ -210,15 +231,13 @@ class Member:
 
     def gone(self, channel: Any, reason: Any) -> None:
         """The transport says that the actor's context has ended."""
+        self.channel = channel  # `open` may not have returned it yet
         self.pool.supervisor.gone(self, reason)
 
     def stats(self) -> dict[str, Any]:
         """Its figures, for `get_worker_stats`."""
         running = self.active
-        total, failed = self.total, self.failed
-        for beside in (self.side, self.lane and self.lane.crew_counts):
-            if beside is not None:
-                total, failed = total + beside.total, failed + beside.failed
+        total, failed = self._counts()
         return {
             "worker_index": self.index,
             "name": str(self),

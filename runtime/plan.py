@@ -1,6 +1,7 @@
 """What a pool is to be: everything that was decided about it before the first actor is started.
 
-Guarantees: fixed, complete and checked; no module below reads options, the environment or the user's class again.
+Guarantees: fixed, complete and checked; no module below reads options, the environment or the user's class again. The
+one change ever is `let_go`, when nothing is left to be made.
 Called by: the face makes one per `.init()`; every part of the engine reads it.
 """
 
@@ -59,6 +60,12 @@ class Plan(NamedTuple):
     stop_timeout_s: float | None = 30.0
     init_timeout_s: float | None = 60.0
     exit_timeout_s: float | None = 2.0
+
+    def let_go(self) -> None:
+        """No object will be made any more: keep nothing that only making one needs. Futures and the handle lead here,
+        and may be kept for long."""
+        for name, nothing in (("args", ()), ("kwargs", {}), ("limits", None)):
+            object.__setattr__(self.init, name, nothing)
 
     @property
     def pooled(self) -> bool:

@@ -91,17 +91,21 @@ class Pool:
         """Accepted calls that no actor holds and that wait for nothing else."""
         return [call for intake in self.intakes for call in _waiting(intake)]
 
-    def held_up(self, stuck: Collection[Any]) -> list[Any]:
-        """Calls that wait, and that nobody will take. `stuck`: for each call past its time that still runs, its actor."""
+    def held_up(self, stuck: Collection[Any]) -> list[Any] | None:
+        """Calls that wait where nobody will take them; None where somebody will.
+
+        Args:
+            stuck: of each call past its time that still runs, its actor.
+        """
         plan = self.plan
         if self.spawner is not None:
             all_stuck = plan.most_actors is not None and len(stuck) >= plan.most_actors
         elif plan.lanes:  # what is past its time and still runs is a sync method: those run one at a time
-            return _waiting(self.intakes[1]) if stuck else []
+            return _waiting(self.intakes[1]) if stuck else None
         else:
             calls = Counter(stuck)
             all_stuck = all(calls[member] >= plan.max_concurrency for member in self.members)
-        return self.waiting_calls() if all_stuck else []
+        return self.waiting_calls() if all_stuck else None
 
     def give_up(self, call: Any, reason: BaseException) -> None:
         """End a call that waits."""

@@ -77,7 +77,9 @@ def stop(pool: Any, timeout_s: float | None, *, grace_s: float = _GRACE_S, quiet
         grace_s: how long, after that, cancelled ones may take to end.
         quiet: log what is stuck for debugging only.
     """
-    pool.supervisor.closing = True
+    if pool.forked:
+        return  # its actors live in the parent, and are the parent's to stop
+    pool.supervisor.close()
     close_intakes(pool)
     _finish(pool, None if timeout_s is None else pool.clock.now() + timeout_s, grace_s, quiet)
 
@@ -92,14 +94,12 @@ def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> N
     late = _join(pool, members, deadline)
     if late:
         for member in late:
-            for call in member.held():
-                task = call.extra  # closing the call drops it
-                call.abandon(_given_up(pool.plan, member, call))
-                if task is not None:
-                    interrupt(task)
+            _give_up(pool, member)
             member.interrupt()
             member.channel.kill()
         late = _join(pool, late, pool.clock.now() + grace_s)
+        for member in late:
+            _give_up(pool, member)  # again: between taking a call and showing it there is a moment
     if late:
         log.log(
             logging.DEBUG if quiet else logging.WARNING,
@@ -112,6 +112,15 @@ def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> N
     ending = pool.supervisor.finish()
     if ending is not None and not notifier.is_here():
         ending.join(grace_s)
+
+
+def _give_up(pool: Any, member: Any) -> None:
+    """End the calls that an actor still holds, and cancel the tasks of its async methods."""
+    for call in member.held():
+        task = call.extra  # closing the call drops it
+        call.abandon(_given_up(pool.plan, member, call))
+        if task is not None:
+            interrupt(task)
 
 
 def _join(pool: Any, members: list[Any], deadline: float | None) -> list[Any]:
@@ -148,7 +157,7 @@ def _at_exit() -> None:
     """Stop what is left: idle pools at once, busy ones within their `exit_timeout`, all at the same time."""
     pools = list(_live)
     for pool in pools:
-        pool.supervisor.closing = True
+        pool.supervisor.close()
         close_intakes(pool)
     began = pools[0].clock.now() if pools else 0.0
     for pool in pools:

@@ -35,14 +35,23 @@ class Spawner:
         self._launch = launch
         self._over = over
         self._full = False
-        self._lock = allocate_lock()  # protects `active` and `_full`; the mailbox's lock may be held, never taken under it
+        self._ended = False  # it was told that no more calls will come
+        self._lock = allocate_lock()  # protects the fields above; the mailbox's lock may be held, never taken under it
 
     def give(self, call: Any) -> bool:
         if call is None:
+            self._ended = True
             self._over()
             return False
         self._start(call)
         return not self._now_full()
+
+    def go_on(self) -> None:
+        """A call will come after all: one that was lost with its actor, and is tried again."""
+        with self._lock:
+            ended, self._ended = self._ended, False
+        if ended:
+            self._mailbox.enter([self])
 
     def ended(self) -> None:
         """One of the actors is gone."""

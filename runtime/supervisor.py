@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from concurry.runtime import lost_calls, shutdown
@@ -22,7 +23,7 @@ from concurry.runtime.future import acquire_within
 from concurry.runtime.member import FAILED, GONE, READY, Member
 from concurry.runtime.notifier import notifier
 from concurry.runtime.restart import decide
-from concurry.transports.errors import RestartIntensityError, WorkerInitError
+from concurry.transports.errors import RestartIntensityError, WorkerDiedError, WorkerInitError
 
 log = logging.getLogger("concurry")
 
@@ -43,16 +44,17 @@ class Supervisor:
         self.past = {"done": 0, "failed": 0, "total_dispatched": 0, "restarts": 0}
         self._on_demand: set[Member] = set()
         self._launched = 0
-        # Protects the fields below and members' states. Reentrant: a transport may report from within `open`.
+        # Protects the fields below and members' states. Reentrant: a transport may report from within `open`. Order: this
+        # one, then a mailbox's; on demand the other way round, since there the mailbox launches.
         self._lock = threading.RLock()
         self._unbuilt = len(pool.members)
-        self._built: list[Member] = []  # while starting: those that are built, and not let in yet
         self._starting = True
         self._error: BaseException | None = None
         self._all_built = threading.Lock()  # held until every actor is built, or one has failed
         self._all_built.acquire()
         self._living = 0  # incarnations that are open
         self._finished = False
+        self._pending: dict[Member, Any] = {}  # those that are to be started again -> their timers
 
     # -- starting ------------------------------------------------------------------------------------------------
 
@@ -61,39 +63,44 @@ class Supervisor:
         pool = self.pool
         notifier.retain()
         shutdown.register(pool)
+        late: BaseException | None = None
         try:
             for member in pool.members:
                 self._open(member)
             if pool.members and not acquire_within(self._all_built, pool.plan.init_timeout_s):
-                self._error = self._init_late()
+                late = self._init_late()
         except BaseException as error:
-            self._error = error
+            late = error
         with self._lock:
             self._starting = False
-        if self._error is not None:
-            error, self._error = self._error, None
-            shutdown.close_intakes(pool)
-            self._let_in(self._built)  # those that are built wait for a first call: they are told that none will come
-            shutdown.stop(pool, 0.0, grace_s=0.2)
-            try:
-                raise error
-            finally:
-                del error
-        pool.find_sole()
-        if pool.spawner is not None:
-            pool.intakes[0].mailbox.enter([pool.spawner])
-        self._built.clear()
-        self._let_in(pool.members)
+            error, self._error = self._error or late, None
+            if error is not None:
+                self.close()
+                shutdown.close_intakes(pool)
+            else:
+                pool.find_sole()
+            self._let_in(pool.members)  # where it is closed, each is told that no calls will come
+        if error is None:
+            if pool.spawner is not None:
+                pool.intakes[0].mailbox.enter([pool.spawner])
+            return
+        shutdown.stop(pool, 0.0, grace_s=0.2)
+        try:
+            raise error
+        finally:
+            del error, late
 
-    def _let_in(self, members: list[Member]) -> None:
-        """From now on these are given calls."""
+    def _let_in(self, members: Sequence[Member]) -> None:
+        """Let those that are built take calls. Under the lock: one that dies now is heard of, and taken off, after."""
+        if self.pool.transport.direct:
+            return
         by_mailbox: dict[Any, list[Any]] = {}
         for member in members:
-            for mailbox, taker in member.takers():
-                by_mailbox.setdefault(mailbox, []).append(taker)
-        if not self.pool.transport.direct:
-            for mailbox, takers in by_mailbox.items():
-                mailbox.enter(takers)
+            if member.state == READY:
+                for mailbox, taker in member.takers():
+                    by_mailbox.setdefault(mailbox, []).append(taker)
+        for mailbox, takers in by_mailbox.items():
+            mailbox.enter(takers)
 
     def _open(self, member: Member, call: Any = None) -> None:
         with self._lock:
@@ -119,65 +126,74 @@ class Supervisor:
         if error is not None and not isinstance(error, Exception):
             error = _as_init_error(member, error)
         with self._lock:
-            if self._starting and member.incarnation == 0 and member in self.pool.members:
+            if self._starting and member not in self._on_demand:
                 self._unbuilt -= 1
-                if error is None:
-                    self._built.append(member)
-                elif self._error is None:
-                    self._error = error
-                if (self._unbuilt == 0 or error is not None) and self._all_built.locked():
-                    self._all_built.release()
-                return
-        if error is not None:
-            member.init_error = error
-        elif member not in self._on_demand and not self.pool.transport.direct:
-            for mailbox, taker in member.takers():
-                mailbox.enter([taker])
+                self._error = self._error or error
+                self._look_whether_all_are_built()
+            elif error is not None:
+                member.init_error = error
+            elif member not in self._on_demand:
+                self._let_in([member])
+
+    def _look_whether_all_are_built(self) -> None:
+        if (self._unbuilt == 0 or self._error is not None) and self._all_built.locked():
+            self._all_built.release()
 
     def launch(self, call: Any) -> None:
-        """Start an on-demand actor for one call."""
-        with self._lock:
+        """Start an on-demand actor for one call. Raises why there is none; the call is the caller's to end then."""
+        with self._lock:  # so that a stop either finds the actor, opened, or is found by it
+            if self.closing:
+                raise shutdown.refusal(self.pool.plan)()
             member = Member(self.pool, self._launched)
             self._launched += 1
             self._on_demand.add(member)
-        try:
-            self._open(member, call)
-        except BaseException:
-            with self._lock:
+            try:
+                self._open(member, call)
+            except BaseException:
                 self._on_demand.discard(member)
-            raise
+                raise
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
     def gone(self, member: Member, reason: Any) -> None:
         """An incarnation has ended. Comes once for each."""
-        for mailbox, taker in member.takers():
-            mailbox.leave(taker)
-        init_error, member.init_error = member.init_error, None
-        held = member.held()
-        died = not reason.clean
+        pool = self.pool
+        with self._lock:
+            on_demand = member in self._on_demand
+            if not on_demand:  # one that is on demand never was among the ready, and may end under the mailbox's lock
+                for mailbox, taker in member.takers():
+                    mailbox.leave(taker)
+            held = member.let_go()
+            member.state = GONE
+            init_error, member.init_error = member.init_error, None
+            if on_demand:
+                self._on_demand.discard(member)
+                for key, value in member.stats().items():
+                    if key in self.past:
+                        self.past[key] += value
+            if self._starting and not on_demand:
+                self._living -= 1
+                self._error = self._error or _died_in_init(member, reason)
+                self._look_whether_all_are_built()
+                return
         in_call = False
         for call in reversed(held):
             if init_error is not None:
                 call.abandon(init_error)
             elif call.running():
                 in_call = True
-                lost_calls.lost(self.pool, call, member, reason)
+                lost_calls.lost(pool, call, member, reason)
+            elif on_demand:
+                call.abandon(_died_in_init(member, reason))
             elif not call.owner.mailbox.put_back([call]):
-                call.abandon(shutdown.refusal(self.pool.plan)())
-        with self._lock:
-            member.state = GONE
-            if member in self._on_demand:
-                self._on_demand.discard(member)
-                for key, value in member.stats().items():
-                    if key in self.past:
-                        self.past[key] += value
-        if self.pool.spawner is not None:
-            self.pool.spawner.ended()
-        elif (died or init_error is not None) and not self.closing and not self._starting:
+                call.abandon((call.owner.mailbox.refusal or shutdown.refusal(pool.plan))())
+        asked = (self.closing or self.draining) and reason.clean and not in_call
+        if on_demand:
+            pool.spawner.ended()
+        elif not self.closing and (init_error is not None or not asked):
             self._died(member, init_error or reason, counted=not in_call)
         with self._lock:
-            self._living -= 1  # after the two lines above, which may have opened another
+            self._living -= 1  # after the lines above, which may have opened another
         self.finish_if_over()
 
     def _died(self, member: Member, why: Any, *, counted: bool) -> None:
@@ -187,14 +203,17 @@ class Supervisor:
         if decision.restart:
             log.warning("%s died (%s); it is started again in %.1f s", member, why, decision.delay_s)
             with self._lock:
+                if self.closing:
+                    return
                 member.restarts += 1
                 self._living += 1  # one that is about to be: the pool is not over yet
-            if decision.delay_s:
-                clock.call_at(clock.now() + decision.delay_s, lambda: self._again(member))
-            else:
-                self._again(member)
+                if decision.delay_s:
+                    when = clock.now() + decision.delay_s
+                    self._pending[member] = clock.call_at(when, lambda: self._again(member))
+                    return
+            self._again(member)
             return
-        log.error("%s died (%s); it is not started again: max_restarts=%s is used up", member, why, plan.intensity)
+        log.error("%s died (%s); it is not started again: %s is used up", member, why, plan.intensity)
         with self._lock:
             member.state = FAILED
             all_failed = all(other.state == FAILED for other in self.pool.members)
@@ -204,6 +223,7 @@ class Supervisor:
     def _again(self, member: Member) -> None:
         error: Any = None
         with self._lock:
+            self._pending.pop(member, None)
             self._living -= 1
             if not self.closing:
                 try:
@@ -216,7 +236,7 @@ class Supervisor:
 
     def _fail(self, member: Member, why: Any) -> None:
         plan = self.pool.plan
-        self.closing = True
+        self.close()
 
         def refusal() -> BaseException:
             return RestartIntensityError(
@@ -229,6 +249,14 @@ class Supervisor:
 
         for intake in self.pool.intakes:
             intake.close(refusal, refusal)
+
+    def close(self) -> None:
+        """From now on no actor is started, and those that were about to be are not."""
+        with self._lock:
+            self.closing = True
+            for timer in self._pending.values():
+                self._living -= timer.cancel()  # where it is too late to cancel, `_again` counts and does nothing
+            self._pending.clear()
 
     # -- being over ----------------------------------------------------------------------------------------------
 
@@ -247,7 +275,10 @@ class Supervisor:
         if not (self.closing or self.draining) or (self.draining and not self.closing and self.pool.queued()):
             return
         with self._lock:
-            if self._living or self._finished:
+            if self._living:
+                return
+            if self._finished:  # the last of those that were stuck when the pool was stopped
+                self.pool.plan.let_go()
                 return
         shutdown.close_intakes(self.pool)
         self.finish()
@@ -263,6 +294,8 @@ class Supervisor:
             if self._finished:
                 return None
             self._finished = True
+            if not self._living:
+                self.pool.plan.let_go()
         if self.pool.deadlines is not None:
             self.pool.deadlines.close()
         shutdown.unregister(self.pool)
@@ -276,3 +309,18 @@ def _as_init_error(member: Member, error: BaseException) -> BaseException:
     made = WorkerInitError(f"{member}: __init__ raised {brief(error)}; the worker was not started")
     made.__cause__ = wrapped(error, f"{member}.__init__()")
     return made
+
+
+def _died_in_init(member: Member, reason: Any) -> WorkerDiedError:
+    error = WorkerDiedError(
+        f"worker {member} died of {reason} in or right after its __init__; it took no call",
+        worker=str(member),
+        method="__init__",
+        pid=reason.pid,
+        exit_code=reason.exit_code,
+        signal=reason.signal,
+        incarnation=member.incarnation,
+        maybe_executed=False,
+    )
+    error.__cause__ = reason.cause
+    return error

@@ -1,14 +1,16 @@
 """What every wire offers to the runtime, and what it asks of it.
 
     runtime                               transport
-    Job.serve / serve_async / actor  <--  Transport.open(job) -> Channel
-    mailbox matches a call           -->  Channel.give(call)
-    supervisor hears                 <--  Job.gone(channel, Gone(...)), exactly once per channel
+    Job.serve / serve_async / serve_direct   <--  Transport.open(job) -> Channel       where the actor runs here
+    Job.ready, Job.failed_to_build           <--  the other side says so               where it runs elsewhere
+    mailbox matches a call                   -->  Channel.give(call)
+    supervisor hears                         <--  Job.gone(channel, Gone(...)), exactly once per channel
 
 Guarantees each transport must keep (tests/transports holds the conformance kit):
 - `open` returns at once; what the actor does runs elsewhere (except `direct` transports, see there).
-- `give` never blocks, may be called from any thread, and keeps the order of its calls.
-- `gone` comes exactly once, after the actor's context has ended or been lost, whatever the reason, and never polls.
+- `give` never blocks or raises, may be called from any thread, also after `gone`, and keeps the order of its calls.
+- `gone` comes exactly once, after the actor's context has ended or been lost, whatever the reason, and never polls. It
+  never comes from within `give` of a call, whose caller may hold a mailbox's lock, nor after an `open` that raised.
 - `join` waits for that end; it is True also for one that ended before.
 Assumes: the runtime gives a call only to a channel that has credit, and None once, when no more will come.
 """
@@ -54,6 +56,12 @@ class Job(Protocol):
 
     def serve_direct(self, channel: Any) -> None:
         """Make the actor in this thread; calls are run by `channel.give`."""
+
+    def ready(self, channel: Any) -> None:
+        """The actor is made, by one of the three above, or on the other side of a wire."""
+
+    def failed_to_build(self, error: BaseException) -> None:
+        """The actor's `__init__` raised this, on the other side of a wire; `gone` follows."""
 
     def gone(self, channel: Channel, reason: Gone) -> None:
         """The channel's context has ended."""

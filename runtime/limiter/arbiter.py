@@ -24,6 +24,7 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Iterable, Mapping
 from math import inf
+from operator import itemgetter
 
 from concurry.runtime.clock import Clock, Timer
 from concurry.runtime.clock import system as system_clock
@@ -39,12 +40,16 @@ class _Line:
     def __init__(self, keys: frozenset[str]) -> None:
         self.keys = keys
         self.waiting: deque[Lease] = deque()  # those that are not WAITING any more are left in, and skipped
-        self.live = 0  # Invariant: how many in `waiting` are WAITING; a line with none is not kept
+        self.live = 0  # how many are WAITING: for statistics and for clearing away; nobody's turn hangs on it
 
-    def first(self) -> Lease:
-        while self.waiting[0].state != WAITING:
-            self.waiting.popleft()
-        return self.waiting[0]
+    def first(self) -> Lease | None:
+        """The first that is WAITING; None where there is none, and the line can go."""
+        waiting = self.waiting
+        while waiting:
+            if waiting[0].state == WAITING:
+                return waiting[0]
+            waiting.popleft()
+        return None
 
     def left(self) -> None:
         """One of them has stopped waiting. Where most have, they are cleared away, so that none is kept for long."""
@@ -114,10 +119,10 @@ class Arbiter:
                     line = self._lines.get(keys)
                     if line is None:
                         line = self._lines[keys] = _Line(keys)
-                    line.waiting.append(lease)
                     lease.state = WAITING
+                    line.waiting.append(lease)
                     line.live += 1
-                    if line.live == 1:  # else its place is behind somebody whose time is known
+                    if line.first() is lease:  # else its place is behind somebody whose time is known
                         self._serve(woken)
         finally:
             _wake(woken)
@@ -225,11 +230,9 @@ class Arbiter:
         lease.marks.clear()
 
     def _leave(self, lease: Lease) -> None:
-        keys = frozenset(lease.amounts)
-        line = self._lines[keys]
-        line.left()
-        if not line.live:
-            del self._lines[keys]
+        line = self._lines.get(frozenset(lease.amounts))
+        if line is not None:
+            line.left()
 
     def _serve(self, woken: list[Ticket]) -> None:
         """Grant whatever can be granted now, in order, and set the timer to when there will be more."""
@@ -238,14 +241,20 @@ class Arbiter:
         while self._lines:
             due = inf
             taken: set[str] = set()  # keys that somebody waits for who came earlier
-            lines = list(self._lines.values())
-            if len(lines) > 1:
-                lines.sort(key=lambda line: line.first().number)
-            for line in lines:
+            heads: list[tuple[int, _Line, Lease]] = []
+            for line in list(self._lines.values()):
+                first = line.first()
+                if first is None:
+                    del self._lines[line.keys]
+                else:
+                    heads.append((first.number, line, first))
+            if len(heads) > 1:
+                heads.sort(key=itemgetter(0))
+            for _, line, first in heads:
                 if taken.isdisjoint(line.keys):
-                    when = self._free_at(line.first().amounts, now)
+                    when = self._free_at(first.amounts, now)
                     if when <= now:
-                        self._serve_first(line, now, woken)
+                        self._serve_first(first, line, now, woken)
                         break  # the next in that line may have to stand behind another line now
                     due = min(due, when)
                 taken |= line.keys
@@ -253,8 +262,7 @@ class Arbiter:
                 break
         self._set_timer(due if self._lines else inf)
 
-    def _serve_first(self, line: _Line, now: float, woken: list[Ticket]) -> None:
-        lease = line.first()
+    def _serve_first(self, lease: Lease, line: _Line, now: float, woken: list[Ticket]) -> None:
         ticket = lease.ticket
         lease.ticket = None  # the two would keep each other
         if ticket is not None and ticket.claim(lease):
@@ -262,10 +270,7 @@ class Arbiter:
             self._grant(lease, now)
         else:
             lease.state = ENDED  # served by another set, or the wait is over; its waiter knows
-        line.waiting.popleft()
         line.left()
-        if not line.live:
-            del self._lines[line.keys]
 
     def _free_at(self, amounts: Mapping[str, float], now: float) -> float:
         when = now

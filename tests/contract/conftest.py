@@ -91,6 +91,7 @@ _NO_WAITING = """
     test_what_runs_and_what_waits test_plain_methods_do_not_block_async_ones test_a_call_past_its_time_fails
     test_an_async_call_past_its_time_is_cancelled test_calls_that_wait_behind_stuck_ones_are_given_up
     test_stop_leaves_a_wait_between_attempts test_by_method_it_holds_for_these_only
+    test_cancelled_calls_let_their_arguments_go
 """
 SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     **dict.fromkeys(_NO_WAITING.split(), _DIRECT),

@@ -261,7 +261,7 @@ def test_memory_stays_bounded(algorithm: str) -> None:
         now = 100 + step / 100
         if meter.fits(0.9, now):
             meter.take(0.9, now)
-    rows = [getattr(meter, name) for name in meter.__slots__ + type(meter).__base__.__slots__]  # type: ignore[union-attr,operator,attr-defined]
+    rows = [getattr(meter, name) for name in meter.__slots__ + type(meter).__base__.__slots__]  # type: ignore[union-attr]
     assert all(len(row) <= 1200 for row in rows if hasattr(row, "__len__"))
 
 
@@ -373,6 +373,7 @@ class Holders(RuleBasedStateMachine):
     def nobody_is_passed(self) -> None:
         for line in self.arbiter._lines.values():
             assert line.live == sum(it.state == WAITING for it in line.waiting) > 0
+            assert len(line.waiting) <= 2 * line.live + 17
         waiting = sorted((it for it in self.leases if it.state == WAITING), key=lambda it: it.number)
         taken: set[str] = set()
         for lease in waiting:

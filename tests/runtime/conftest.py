@@ -6,7 +6,6 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ class House:
     def plan(self, **changes: Any) -> Plan:
         methods = {"work": Method("work"), **changes.pop("methods", {})}
         plan = Plan(name="Thing", mode="fake", init=Init(Thing), methods=methods, intensity=Intensity(), lanes=())
-        return replace(plan, **changes)
+        return plan._replace(**changes)
 
     def start(self, transport: Any = None, **changes: Any) -> Pool:
         if transport is not None:

@@ -57,7 +57,7 @@ class FakeChannel(Channel):
 
     def fail_to_build(self, error: BaseException) -> None:
         """Its `__init__` raised; the context ends."""
-        self.job.failed(error)
+        self.job.failed_to_build(error)
         self.end()
 
     def begin(self) -> Any:
