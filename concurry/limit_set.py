@@ -260,13 +260,13 @@ class LimitSet:
         return number(used, f"the usage of {key!r}")
 
     def _warn_unknown(self, key: str) -> None:
-        if ("unknown", key) not in self._warned:
+        if self._by_key and ("unknown", key) not in self._warned:  # a worker without limits is no slip of the pen
             self._warned.add(("unknown", key))
             log.warning("Unknown limit key %r is ignored. Available limit keys: %s", key, list(self._by_key))
 
     def warn_not_acquired(self, key: str, acquired: Iterable[str]) -> None:
         """Log, once per key, that a report names what was not acquired."""
-        if ("update", key) not in self._warned:
+        if self._by_key and ("update", key) not in self._warned:
             self._warned.add(("update", key))
             log.warning("Cannot update limit %r: it was not acquired. Available keys: %s", key, list(acquired))
 

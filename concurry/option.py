@@ -84,11 +84,15 @@ def call_seconds(value: Any) -> float | None:
     return None if math.isinf(seconds) else seconds
 
 
-def one_of(enum: type[E]) -> Callable[[Any], E]:
-    """A member of `enum`, its name or an alias in any case. Its own error lists what there is."""
+def one_of(enum: type[E], *, but: tuple[E, ...] = ()) -> Callable[[Any], E]:
+    """A member of `enum`, its name or an alias in any case; none of `but`. Its own error lists what there is."""
 
     def check(value: Any) -> E:
-        return enum(value)
+        member = enum(value)
+        if member in but:
+            allowed = ", ".join(repr(it.value) for it in enum if it not in but)
+            raise ValueError(f"{member.value!r} has no meaning here; there are {allowed}")
+        return member
 
     return check
 

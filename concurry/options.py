@@ -65,7 +65,7 @@ class Options:
     )
     blocking = Option(check_for.flag, False, "True or False", "a call returns its result instead of a future")
     load_balancing = Option(
-        check_for.one_of(LoadBalancingAlgorithm),
+        check_for.one_of(LoadBalancingAlgorithm, but=(LoadBalancingAlgorithm.Soonest,)),
         LoadBalancingAlgorithm.RoundRobin,
         "an algorithm",
         "who is given a call, among the actors that have credit",

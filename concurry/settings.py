@@ -21,17 +21,19 @@ def _smoothing(value: Any) -> float:
     return smoothing
 
 
-_BALANCING: Final = check_for.one_of(LoadBalancingAlgorithm)
+_BALANCING: Final = LoadBalancingAlgorithm
+_OF_WORKERS: Final = check_for.one_of(_BALANCING, but=(_BALANCING.Soonest,))
+_OF_LIMITS: Final = check_for.one_of(_BALANCING, but=(_BALANCING.LeastActiveLoad, _BALANCING.LeastTotalLoad))
 SETTINGS: Final[Mapping[str, Option[Any]]] = {  # what no single worker has
     "rate_limit_algorithm": Option(
         check_for.one_of(RateLimitAlgorithm), RateLimitAlgorithm.SlidingWindow, "an algorithm", "how a RateLimit counts"
     ),
     "limit_pool_load_balancing": Option(
-        _BALANCING, LoadBalancingAlgorithm.RoundRobin, "an algorithm", "how a LimitPool chooses a set"
+        _OF_LIMITS, _BALANCING.RoundRobin, "an algorithm", "how a LimitPool chooses a set"
     ),
     "task_decorator_on_demand": Option(check_for.flag, True, "True or False", "on_demand of functions under @task"),
     "load_balancing_on_demand": Option(
-        _BALANCING, LoadBalancingAlgorithm.Random, "an algorithm", "load_balancing of pools with an actor per call"
+        _OF_WORKERS, _BALANCING.Random, "an algorithm", "load_balancing of pools with an actor per call"
     ),
     "progress_bar_ncols": Option[int | None](
         check_for.optional(check_for.count(0)),

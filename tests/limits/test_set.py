@@ -287,9 +287,7 @@ def test_a_set_without_limits_grants_everything(given: Any, warnings_of: Said) -
     assert isinstance(limits.try_acquire({"tokens": 5}), Acquisition)
     assert limits.try_acquire().successful
     assert limits.get_stats() == {}
-    first, second = warnings_of()
-    assert "Unknown limit key 'tokens'" in first
-    assert "Cannot update limit 'tokens'" in second
+    assert list(warnings_of()) == []  # a class that was written for limits also runs without
 
 
 def test_an_infinite_capacity(used: Used) -> None:
