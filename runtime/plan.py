@@ -1,7 +1,7 @@
 """What a pool is to be: everything that was decided about it before the first actor is started.
 
 Guarantees: fixed, complete and checked; no module below reads options, the environment or the user's class again. The
-one change ever is `let_go`, when nothing is left to be made.
+one change ever is `Init.let_go`, when nothing is left to be made.
 Called by: the face makes one per `.init()`; every part of the engine reads it.
 """
 
@@ -28,16 +28,41 @@ class Method(NamedTuple):
     timeout_s: float | None = None
 
 
-class Init(NamedTuple):
-    """How the user's object is made: `cls(*args, **kwargs)`, with `limits` set on it before `__init__` runs."""
+class Init:
+    """How the user's object is made: `cls(*args, **kwargs)`, with `limits` set on it before `__init__` runs.
 
-    cls: type
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = MappingProxyType({})
-    limits: Callable[[int], Any] | None = None  # makes the limits of the actor of that number
-    leases: bool = False  # whether those limits can hold anything back; where not, nothing is kept per attempt
-    sets_limits: bool = False  # whether `limits` is set on the instance; the class has its own way where not
-    ends: bool = False  # whether the class has a `stop` of its own, to be called at the end
+    Args:
+        limits: makes the limits of the actor of that number.
+        leases: whether those limits can hold anything back; where not, nothing is kept per attempt.
+        sets_limits: whether `limits` is set on the instance; the class has its own way where not.
+        ends: whether the class has a `stop` of its own, to be called at the end.
+    """
+
+    __slots__ = ("args", "cls", "ends", "kwargs", "leases", "limits", "sets_limits")
+
+    def __init__(
+        self,
+        cls: type,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
+        limits: Callable[[int], Any] | None = None,
+        *,
+        leases: bool = False,
+        sets_limits: bool = False,
+        ends: bool = False,
+    ) -> None:
+        self.cls = cls
+        self.args = args
+        self.kwargs = kwargs
+        self.limits = limits
+        self.leases = leases
+        self.sets_limits = sets_limits
+        self.ends = ends
+
+    def let_go(self) -> None:
+        """No object will be made any more: keep nothing that only making one needs. Futures and the handle lead here,
+        and may be kept for long."""
+        self.args, self.kwargs, self.limits = (), MappingProxyType({}), None
 
 
 class Plan(NamedTuple):
@@ -60,12 +85,6 @@ class Plan(NamedTuple):
     stop_timeout_s: float | None = 30.0
     init_timeout_s: float | None = 60.0
     exit_timeout_s: float | None = 2.0
-
-    def let_go(self) -> None:
-        """No object will be made any more: keep nothing that only making one needs. Futures and the handle lead here,
-        and may be kept for long."""
-        for name, nothing in (("args", ()), ("kwargs", {}), ("limits", None)):
-            object.__setattr__(self.init, name, nothing)
 
     @property
     def pooled(self) -> bool:

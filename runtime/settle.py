@@ -15,7 +15,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from concurry.transports.errors import DeadlockError
-from concurry.transports.own_loop import close_loop
+from concurry.transports.own_loop import close_loop, run_through
 
 log = logging.getLogger("concurry")
 
@@ -69,9 +69,11 @@ class OwnLoop:
             if call.done():  # cancelled between its beginning and the line above
                 task.cancel()
             try:
-                return loop.run_until_complete(task)
+                return run_through(loop, task, self._name)
             finally:
                 call.extra = None
+                if not task.done():  # a Ctrl-C in the main thread: it ends when the loop runs again, or is closed
+                    task.cancel()
 
     def close(self) -> None:
         loop, self._loop = self._loop, None

@@ -278,7 +278,7 @@ class Supervisor:
             if self._living:
                 return
             if self._finished:  # the last of those that were stuck when the pool was stopped
-                self.pool.plan.let_go()
+                self.pool.plan.init.let_go()
                 return
         shutdown.close_intakes(self.pool)
         self.finish()
@@ -295,7 +295,7 @@ class Supervisor:
                 return None
             self._finished = True
             if not self._living:
-                self.pool.plan.let_go()
+                self.pool.plan.init.let_go()
         if self.pool.deadlines is not None:
             self.pool.deadlines.close()
         shutdown.unregister(self.pool)

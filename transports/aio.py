@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from concurry.transports.base import Channel, Gone, Job, Transport
-from concurry.transports.own_loop import close_loop
+from concurry.transports.own_loop import close_loop, run_through
 
 log = logging.getLogger("concurry")
 
@@ -44,7 +44,7 @@ class LoopChannel(Channel):
         return False
 
     def undelivered(self) -> list[Any]:
-        return [call for call in self._given if call is not None]
+        return [call for call in list(self._given) if call is not None]  # a copy: somebody may be giving still
 
     def _drain(self) -> None:
         while self._given:
@@ -54,29 +54,19 @@ class LoopChannel(Channel):
         cause: BaseException | None = None
         try:
             asyncio.set_event_loop(self.loop)
-            served = self.loop.create_task(self._serve())
-            while not served.done():
-                # run_forever, not run_until_complete: a method that calls loop.stop() ends this line only
-                try:
-                    self.loop.run_forever()
-                except (SystemExit, KeyboardInterrupt):  # asyncio lets these two out of a user's own task
-                    log.exception("%s: a task raised it beside the calls; the actor goes on", self._job.name)
-            served.result()
+            run_through(self.loop, self._serve(), self._job.name)
         except BaseException as error:  # the loop's outermost edge: whatever comes here is this actor's death
             cause = error
         try:
-            close_loop(self.loop)
-        except Exception as error:
+            close_loop(self.loop, self._job.name)
+        except BaseException as error:  # the same
             cause = cause or error
         finally:
             asyncio.set_event_loop(None)
         self._job.gone(self, Gone(cause))
 
     async def _serve(self) -> None:
-        try:
-            await self._job.serve_async(self)
-        finally:
-            self.loop.stop()
+        await self._job.serve_async(self)
 
     def kill(self) -> None:
         """A thread cannot be ended from outside; its tasks are cancelled by the runtime."""

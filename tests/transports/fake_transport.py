@@ -34,7 +34,7 @@ class FakeChannel(Channel):
                 self.transport.later.append(self.end)
         else:
             self.given.append(call)
-            self.log.append(call.name)
+            self.log.append(getattr(call, "name", call))
         return False
 
     def undelivered(self) -> list[Any]:
