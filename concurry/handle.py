@@ -26,6 +26,7 @@ from concurry.runtime.notifier import notifier
 from concurry.runtime.pool import Pool
 
 if TYPE_CHECKING:
+    from concurry.runtime.enums import ExecutionMode
     from concurry.runtime.future import BaseFuture
 
 W = TypeVar("W")
@@ -90,7 +91,8 @@ class Handle(Generic[W]):
 
     def _functions(self) -> dict[Any, Any]:
         """What the class and its bases have under the names of its methods, and the function here that calls it."""
-        cls, found = self.__dict__["_cls"], {}
+        cls: type[Any] = self.__dict__["_cls"]
+        found: dict[Any, Any] = {}
         for name in self.__dict__["_pool"].plan.methods:
             for owner in cls.__mro__:
                 if name in vars(owner):
@@ -100,7 +102,28 @@ class Handle(Generic[W]):
                         found[function] = self.__dict__[name]
         return found
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # they stand in the instance, where a method of the user's of that name takes their place
+
+        @property
+        def mode(self) -> ExecutionMode: ...
+
+        @property
+        def worker_cls(self) -> type[W]: ...
+
+        @property
+        def options(self) -> Options: ...
+
+        @property
+        def blocking(self) -> bool: ...
+
+        @property
+        def max_queued_tasks(self) -> int | None: ...
+
+        @property
+        def unwrap_futures(self) -> bool: ...
+
+        @property
+        def mp_context(self) -> str: ...
 
         def __getattr__(self, name: str) -> Callable[..., BaseFuture[Any]]: ...
 
@@ -159,7 +182,7 @@ class Handle(Generic[W]):
         import asyncio
 
         # On a thread: the calls that run may need this loop to end.
-        await asyncio.get_running_loop().run_in_executor(None, Handle.__exit__, self, kind, error, traceback)
+        await asyncio.get_running_loop().run_in_executor(None, self.__exit__, kind, error, traceback)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -191,7 +214,14 @@ class Handle(Generic[W]):
         }
 
     def get_worker_stats(self, index: int) -> dict[str, Any]:
-        """Figures of one actor of the pool, by its number from 0. Raises IndexError where there is none."""
+        """Figures of one actor of the pool.
+
+        Args:
+            index: its number, from 0.
+
+        Raises:
+            IndexError: there is none of that number.
+        """
         pool: Pool = self.__dict__["_pool"]
         if not 0 <= index < len(pool.members):
             raise IndexError(f"{pool.plan.name} has the workers 0 to {len(pool.members) - 1}, and no {index}")
@@ -245,11 +275,14 @@ class _Anchor:
             )
 
 
+_Own: type[Handle[Any]] = Handle  # its own functions, which no method of the user's hides
+
+
 def stats(handle: Handle[Any]) -> dict[str, Any]:
     """The figures of a handle, also where its class has a method named `stats`. See `Handle.stats`."""
-    return Handle.stats(handle)
+    return _Own.stats(handle)
 
 
 def is_alive(handle: Handle[Any]) -> bool:
     """Whether a handle takes calls, also where its class has a method named `is_alive`."""
-    return Handle.is_alive(handle)
+    return _Own.is_alive(handle)

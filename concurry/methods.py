@@ -31,9 +31,10 @@ def is_async(function: Any) -> bool:
     """Whether calling it gives a coroutine, as far as can be told without calling it."""
     import inspect
 
-    if not inspect.isroutine(function) and not isinstance(function, type) and hasattr(type(function), "__call__"):
-        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-    return inspect.iscoroutinefunction(function)
+    if inspect.isroutine(function) or isinstance(function, type):
+        return inspect.iscoroutinefunction(function)
+    called: Any = getattr(type(function), "__call__", None)  # noqa: B004  # an object that is called, and what runs then
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def _is_method(cls: type, name: str) -> bool:

@@ -148,8 +148,9 @@ def _is_slot(cls: type, name: str) -> bool:
 def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     import inspect
 
+    own_init: Any = getattr(cls, "__init__")  # noqa: B009  # mypy: of a class that is not known
     validator = getattr(cls, "__pydantic_validator__", None)
-    if validator is not None and not args and getattr(cls.__init__, "__pydantic_base_init__", False):
+    if validator is not None and not args and getattr(own_init, "__pydantic_base_init__", False):
         building.raw = cls  # a plain object, which nobody keeps
         try:
             validator.validate_python(dict(kwargs))

@@ -80,6 +80,7 @@ def calculate_retry_wait(attempt: int, config: RetryConfig) -> float:
 
     Args:
         attempt: counted from 1.
+        config: of which `retry_algorithm`, `retry_wait` and `retry_jitter` count.
 
     Raises:
         ValueError: `attempt` is below 1.

@@ -248,7 +248,7 @@ async def _gather(items: Items, report: Reporter | None, return_exceptions: bool
         return first
     stops = None if return_exceptions else failed
     try:
-        with waits.waiting(pending):
+        with waits.waiting(pending, awaits=True):
             if report is not None:
                 first = await _follow(pending, items.deadline, report, total, stops)
             else:

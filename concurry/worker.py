@@ -117,7 +117,19 @@ class Worker:
 
     @classmethod
     def init(cls: type[W], *args: Any, **kwargs: Any) -> Handle[W]:
-        """Start the worker with the options of its class and of the configuration. See `Launcher.init`."""
+        """Start the worker with the options of its class and of the configuration.
+
+        Args:
+            args, kwargs: what `__init__` is given.
+
+        Returns:
+            The handle: one function for each method, `stop()`, and a context manager that stops.
+
+        Raises:
+            WorkerInitError: `__init__` took longer than `init_timeout`.
+            TypeError, ValueError: options that cannot be, or no mode; a class that cannot take `limits`.
+            Exception: whatever `__init__` raised. No actor is left in any of these cases.
+        """
         return init(cls, {}, args, kwargs)
 
 
@@ -134,6 +146,9 @@ class Launcher(Generic[W]):
 
     def init(self, *args: Any, **kwargs: Any) -> Handle[W]:
         """Start the actors, each with an object made by `cls(*args, **kwargs)`, and wait until all are there.
+
+        Args:
+            args, kwargs: what `__init__` is given.
 
         Returns:
             The handle: one function for each method, `stop()`, and a context manager that stops.
@@ -165,18 +180,19 @@ def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dic
 
 def _refuse_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Without an `__init__` there are no arguments. Python says so where nothing overrides `__new__`, and we do."""
-    if (args or kwargs) and cls.__init__ is object.__init__ and cls.__new__ is Worker.__new__:
+    theirs: Any = cls
+    if (args or kwargs) and theirs.__init__ is object.__init__ and theirs.__new__ is Worker.__new__:
         raise TypeError(f"{cls.__name__}() takes no arguments: it has no __init__")
 
 
 def _of_a_copy(cls: type) -> dict[str, Any]:
     """What was said of the class that `cls` is a copy of: `@dataclass(slots=True)` makes a class a second time, with
     the same members, and without the class arguments."""
-    members = {name: it for name, it in vars(cls).items() if isinstance(it, (dict, FunctionType))}
+    members: dict[str, Any] = {name: it for name, it in vars(cls).items() if isinstance(it, (dict, FunctionType))}
     for other, said in list(_declared.items()):
-        if (other.__module__, other.__qualname__, other.__bases__) == (cls.__module__, cls.__qualname__, cls.__bases__):
-            if any(vars(other).get(name) is it for name, it in members.items()):
-                return said
+        same_name = (other.__module__, other.__qualname__) == (cls.__module__, cls.__qualname__)
+        if same_name and any(vars(other).get(name) is it for name, it in members.items()):
+            return said
     return {}
 
 

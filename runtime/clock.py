@@ -62,14 +62,21 @@ class SystemClock:
     now = staticmethod(time.monotonic)
 
     def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
+        """Run `fn` at `when`. Raises RuntimeError where the timer thread is needed and cannot be started."""
         timer = Timer(self, when, fn)
         with self._cond:
             first = not self._heap or when < self._heap[0][0]
             heapq.heappush(self._heap, (when, next(self._order), timer))
             self._live += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="concurry-timer", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="concurry-timer", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the system has no more threads: the caller's to handle
+                    timer.fn = None
+                    self._live -= 1
+                    raise
+                self._thread = thread
             elif first:
                 self._cond.notify()
         return timer

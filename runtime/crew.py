@@ -28,7 +28,7 @@ class Crew:
         self._lock = allocate_lock()  # protects `_free` and `_closed`
 
     def run(self, fn: Callable[[Any], None], argument: Any) -> None:
-        """Run `fn(argument)`, which raises nothing, beside this thread."""
+        """Run `fn(argument)`, which raises nothing, beside this thread. RuntimeError: there can be no thread for it."""
         with self._lock:
             place = self._free.pop() if self._free else None
         if place is not None:
@@ -39,7 +39,7 @@ class Crew:
         self._started += 1
         threading.Thread(
             target=self._work, args=(place,), name=f"{self._name} call thread {self._started}", daemon=True
-        ).start()
+        ).start()  # RuntimeError where the system has no more threads: nothing has run then
 
     def _work(self, place: Handover) -> None:
         while (job := place.receive()) is not None:

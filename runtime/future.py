@@ -297,7 +297,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
 
         try:
             self.add_hook(wake)
-            with waits.waiting((self,)):
+            with waits.waiting((self,), awaits=True):
                 await waiter
         except asyncio.CancelledError:
             # As in asyncio: cancelling the one who awaits cancels what is awaited, where it still can be.

@@ -30,7 +30,7 @@ class Intake:
     """One lane of a pool: the methods that share a mailbox.
 
     Attributes:
-        sole: the one actor behind it, where it is one that runs one call at a time; for deadlock detection.
+        sole: the one actor, or lane of one, behind it, where there is only one; for deadlock detection.
     """
 
     def __init__(self, mailbox: Mailbox, bound: Bound | None, *, unwrap: bool) -> None:
@@ -84,7 +84,7 @@ class Intake:
             self.mailbox.put(call)
 
     def wait_for_arguments(self, call: Any) -> bool:
-        """In the caller's own thread: wait for the futures among the arguments. False: one failed, and ended the call."""
+        """Wait, in the caller's own thread, for the futures among the arguments. False: one failed and ended the call."""
         if not self._unwrap or not (futures := arguments.find(call.args, call.kwargs)):
             return True
         from concurry.runtime.foreign import wrap_future
@@ -187,7 +187,7 @@ class Intake:
             self.mailbox.withdrawn(call)
 
     def sole_member(self) -> Any:
-        """The one actor that could run this intake's calls, where there is one, and it runs one call at a time."""
+        """The one actor, or lane, that could run this intake's calls, where there is only one."""
         return self.sole
 
     # -- ending ------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ class _Parked:
             self._left -= 1
             last = self._left == 0
         # The first failure ends the call at once; it does not wait for the rest.
-        if last or future._status is not PENDING and future._exception is not None:
+        if last or (future._status is not PENDING and future._exception is not None):
             self._intake.resolved(self._call, [pair for pair in self._futures if pair[1].done()])
 
 

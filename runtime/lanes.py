@@ -21,6 +21,34 @@ from concurry.runtime.settle import GENERATORS, refuse_generator
 from concurry.runtime.waits import here
 
 
+_task_class: Any = None
+
+
+def task_class() -> Any:
+    """The class of the tasks that calls run as: asyncio's own, but none is cancelled before its first step.
+
+    asyncio ends such a task without running a line of it, so its call would never be closed: a method that cancels
+    `asyncio.all_tasks()`, as programs do at their end, would hang its callers and use up the lane's width.
+    """
+    global _task_class
+    if _task_class is None:
+        import asyncio
+
+        class CallTask(asyncio.Task[None]):
+            __slots__ = ()
+
+            def cancel(self, msg: Any = None) -> bool:
+                coroutine: Any = self.get_coro()
+                frame = coroutine.cr_frame
+                if frame is not None and not coroutine.cr_running and not coroutine.cr_suspended:
+                    self.get_loop().call_soon(super().cancel, msg)  # its first step stands in the queue before this
+                    return True
+                return super().cancel(msg)
+
+        _task_class = CallTask
+    return _task_class
+
+
 class Counts:
     """Calls that ended on threads of the crew, which count side by side; the loop's own stand in the member."""
 
@@ -42,6 +70,8 @@ class LoopLane:
     itself goes on taking. Only who has the token takes; so no call is taken twice and no wake-up is lost.
     """
 
+    interleaves = True  # see `waits`
+
     def __init__(self, member: Any, mailbox: Any, width: int, sync_names: frozenset[str]) -> None:
         self.member = member
         self.mailbox = mailbox
@@ -57,12 +87,15 @@ class LoopLane:
     def open(self, loop: Any, actor: Any, channel: Any) -> Any:
         """Take calls from now on. Returns a future of the loop's that is done when no more will come and none runs."""
         self.loop = loop
-        self._create_task = loop.create_task
+        self._task = task_class()
         self._actor = actor
         self._plain = {name: getattr(actor.instance, name) for name in actor.without_layers(is_async=True)}
         self.ended = loop.create_future()
         channel.deliver = self.deliver
         return self.ended
+
+    def __str__(self) -> str:
+        return str(self.member)
 
     @property
     def give(self) -> Any:
@@ -100,11 +133,17 @@ class LoopLane:
         self.active += 1
         if call.name in self._sync_names:
             self.running[call] = None
-            self._crew.run(self._run_sync, call)
+            try:
+                self._crew.run(self._run_sync, call)
+            except RuntimeError as error:  # no thread can be started: it is this call's failure, and the lane goes on
+                del self.running[call]
+                self.active -= 1
+                self.crew_counts.add(failed=True)
+                call.abandon(error)
         else:
-            task = self.running[call] = call.extra = self._create_task(self._run(call))
+            task = self.running[call] = call.extra = self._task(self._run(call), loop=self.loop, name=call.name)
             if call.done():  # cancelled between its beginning and the line above
-                self._cancel(task)
+                task.cancel()
 
     async def _run(self, call: Any) -> None:
         try:
@@ -156,11 +195,7 @@ class LoopLane:
             self.ended.set_result(None)
 
     def interrupt_all(self) -> None:
-        """Cancel every task; on the loop's thread."""
+        """Cancel every task that is not being cancelled already; on the loop's thread."""
         for task in list(self.running.values()):
-            if task is not None:
-                self._cancel(task)
-
-    def _cancel(self, task: Any) -> None:
-        # After the task's first step: one that never took it would not come to `_over`.
-        self.loop.call_soon(task.cancel)
+            if task is not None and not task.cancelling():
+                task.cancel()

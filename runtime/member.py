@@ -22,7 +22,7 @@ from concurry.runtime.lanes import LoopLane
 from concurry.runtime.loop import serve
 from concurry.runtime.mailbox import Mailbox
 from concurry.runtime.raised import cut_ours
-from concurry.runtime.settle import UNSETTLED
+from concurry.runtime.settle import UNSETTLED, interrupt
 from concurry.runtime.side_lane import SideLane
 from concurry.runtime.waits import here
 
@@ -39,6 +39,8 @@ class Member:
         total, failed: calls that have ended, and those of them that raised.
         ending: set when the actor shall end without waiting any further.
     """
+
+    interleaves = False  # see `waits`
 
     def __init__(self, pool: Any, index: int) -> None:
         self.pool = pool
@@ -60,6 +62,7 @@ class Member:
         self.init_error: BaseException | None = None
         self._only: list[Any] | None = None  # on demand: the one call that this actor is for
         self._actor: Actor | None = None
+        self._last_words: Any = None  # the task of the class's own async `stop`, while it runs
 
     def __str__(self) -> str:
         return self.number
@@ -123,6 +126,9 @@ class Member:
     def interrupt(self) -> None:
         """Do not wait any further: in pauses between attempts, and in async methods, which are cancelled."""
         self.ending.set()
+        last_words = self._last_words
+        if last_words is not None:
+            interrupt(last_words)
         lane = self.lane
         if lane is not None:
             try:
@@ -215,19 +221,32 @@ class Member:
             self.side = SideLane(self, intakes[1].mailbox, actor)
         self.ready(channel)
         here.inside = self
+        here.member = lane
         try:
-            await ended
+            await _undisturbed(ended)
             if self.side is not None:
-                await self.side.ended(loop)
-            ending = actor.end()
-            if ending.__class__ in UNSETTLED:
-                try:
-                    await ending
-                except BaseException:
-                    log.exception("%s: its own stop() raised; the actor ends all the same", self)
+                await _undisturbed(self.side.ended(loop))
+            await self._end_async(actor)
         finally:
+            here.member = None
             self._actor = None
             actor.let_go()
+
+    async def _end_async(self, actor: Actor) -> None:
+        """The class's own `stop`, as a task, so that it can be cancelled when the time is over."""
+        ending = actor.end()
+        if ending.__class__ not in UNSETTLED:
+            return
+        import asyncio
+
+        self._last_words = task = asyncio.ensure_future(ending)
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._last_words = None
+        error = asyncio.CancelledError("its time was over") if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("%s: its own stop() raised; the actor ends all the same", self, exc_info=error)
 
     def gone(self, channel: Any, reason: Any) -> None:
         """The transport says that the actor's context has ended."""
@@ -249,6 +268,17 @@ class Member:
             "restarts": self.restarts,
             "incarnation": max(self.incarnation, 0),
         }
+
+
+async def _undisturbed(future: Any) -> None:
+    """Wait for a future of the loop's, also where a method cancels every task it finds: this one is not its own."""
+    import asyncio
+
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            log.warning("concurry: a method cancelled the task that serves its actor; the actor goes on")
 
 
 def _direct(actor: Actor, member: Member) -> Callable[[Any], None]:

@@ -34,8 +34,15 @@ class Notifier:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="concurry-notifier", daemon=True)
-                    self._thread.start()
+                    self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="concurry-notifier", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system has no more threads, or the interpreter ends
+            self._thread = None
+            log.warning("concurry: callbacks wait, since their thread cannot be started (%s); the next post tries again", error)
 
     def is_here(self) -> bool:
         """Whether the caller is the notifier thread, which must never block on a mailbox."""

@@ -140,10 +140,10 @@ class Pool:
         return sum(member.state == READY for member in self.members)
 
     def find_sole(self) -> None:
-        """Tell each intake which actor of one call at a time is the only one behind it, for deadlock detection."""
+        """Tell each intake which actor, or lane of it, is the only one behind it, for deadlock detection."""
         if len(self.members) == 1:
             for intake, (_, taker) in zip(self.intakes, self.members[0].takers(), strict=True):
-                intake.sole = taker if self.plan.serial or taker is self.members[0].side else None
+                intake.sole = taker
 
 
 def _waiting(intake: Intake) -> list[Any]:
@@ -160,4 +160,3 @@ def start(plan: Plan, transport: Transport, clock: Clock = system) -> Pool:
     pool = Pool(plan, transport, clock)
     pool.supervisor.start()
     return pool
-

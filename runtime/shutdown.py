@@ -92,14 +92,16 @@ def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> N
             if member.channel is not None:
                 member.channel.give(None)
     late = _join(pool, members, deadline)
-    if late:
+    # Twice: between taking a call and showing it there is a moment; and what is cancelled first are calls, then the
+    # class's own `stop`, which follows them.
+    for grace in (grace_s, 0.3 * grace_s):
+        if not late:
+            break
         for member in late:
             _give_up(pool, member)
             member.interrupt()
             member.channel.kill()
-        late = _join(pool, late, pool.clock.now() + grace_s)
-        for member in late:
-            _give_up(pool, member)  # again: between taking a call and showing it there is a moment
+        late = _join(pool, late, pool.clock.now() + grace)
     if late:
         log.log(
             logging.DEBUG if quiet else logging.WARNING,

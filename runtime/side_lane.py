@@ -21,6 +21,8 @@ from concurry.transports.base import Handover
 class SideLane:
     """See the module's docstring. `call`, `total` and `failed` are as a member's."""
 
+    interleaves = False  # see `waits`
+
     def __init__(self, member: Any, mailbox: Mailbox, actor: Any) -> None:
         self.member = member
         self.call: Any = None
@@ -47,8 +49,13 @@ class SideLane:
             if call is None:
                 self._end()
                 return False
-            self.thread = threading.Thread(target=self._run, name=f"{self.member.name} sync lane", daemon=True)
-            self.thread.start()
+            thread = threading.Thread(target=self._run, name=f"{self.member.name} sync lane", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no more threads: it is this call's failure
+                call.abandon(error)
+                return True
+            self.thread = thread
         return self._handover.give(call)
 
     def _run(self) -> None:

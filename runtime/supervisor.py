@@ -77,8 +77,6 @@ class Supervisor:
             if error is not None:
                 self.close()
                 shutdown.close_intakes(pool)
-            else:
-                pool.find_sole()
             self._let_in(pool.members)  # where it is closed, each is told that no calls will come
         if error is None:
             if pool.spawner is not None:
@@ -92,6 +90,7 @@ class Supervisor:
 
     def _let_in(self, members: Sequence[Member]) -> None:
         """Let those that are built take calls. Under the lock: one that dies now is heard of, and taken off, after."""
+        self.pool.find_sole()
         if self.pool.transport.direct:
             return
         by_mailbox: dict[Any, list[Any]] = {}

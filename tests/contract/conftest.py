@@ -76,8 +76,9 @@ _UNORDERED = {
     "demand": "the same, on three actors",
 }
 _NO_WAITING = """
-    test_the_first_failure_ends_the_call_without_waiting_for_the_rest test_submission_does_not_wait_and_the_worker_goes_on
-    test_a_waiting_call_can_be_cancelled test_stop_ends_calls_that_wait_for_arguments test_many_dependents_of_one_future
+    test_the_first_failure_ends_the_call_without_waiting_for_the_rest
+    test_submission_does_not_wait_and_the_worker_goes_on test_a_waiting_call_can_be_cancelled
+    test_stop_ends_calls_that_wait_for_arguments test_many_dependents_of_one_future
     test_cancel_one_running_and_ten_waiting test_a_running_async_method_is_cancelled
     test_a_method_that_refuses_to_be_cancelled_does_not_undo_it test_cancelled_calls_wake_those_who_wait
     test_wait_for_cancels_what_it_gives_up test_wait_for_cancels_a_running_async_method
@@ -87,11 +88,11 @@ _NO_WAITING = """
     test_stop_cancels_what_waits_and_lets_end_what_runs test_stop_without_time_leaves_no_future_open
     test_stop_cancels_async_methods_after_its_time test_a_dropped_handle_lets_its_accepted_calls_finish
     test_a_dropped_handle_lets_calls_finish_that_wait_for_arguments
-    test_a_dropped_handle_ends_also_where_warnings_are_errors test_one_kept_function_keeps_the_worker test_in_one_line
-    test_what_runs_and_what_waits test_plain_methods_do_not_block_async_ones test_a_call_past_its_time_fails
-    test_an_async_call_past_its_time_is_cancelled test_calls_that_wait_behind_stuck_ones_are_given_up
-    test_stop_leaves_a_wait_between_attempts test_by_method_it_holds_for_these_only
-    test_cancelled_calls_let_their_arguments_go
+    test_a_dropped_handle_ends_also_where_warnings_are_errors test_one_kept_function_keeps_the_worker
+    test_in_one_line test_what_runs_and_what_waits test_plain_methods_do_not_block_async_ones
+    test_a_call_past_its_time_fails test_an_async_call_past_its_time_is_cancelled
+    test_calls_that_wait_behind_stuck_ones_are_given_up test_stop_leaves_a_wait_between_attempts
+    test_by_method_it_holds_for_these_only test_cancelled_calls_let_their_arguments_go
 """
 SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     **dict.fromkeys(_NO_WAITING.split(), _DIRECT),
@@ -109,7 +110,9 @@ SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     "test_other_base_exceptions_come_wrapped": _CAUGHT,
     "test_calls_of_one_thread_run_in_their_order": _UNORDERED,
     "test_async_calls_of_one_thread_start_in_their_order": {
-        way: why for way, why in _UNORDERED.items() if way != "concurrent"  # its async methods share one loop
+        way: why
+        for way, why in _UNORDERED.items()
+        if way != "concurrent"  # its async methods share one loop
     },
     "test_eight_threads_keep_each_its_own_order": _UNORDERED,
 }

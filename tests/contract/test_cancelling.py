@@ -1,4 +1,4 @@
-"""Cancelling: what waits never runs, a running async method is ended, a running plain one goes on; no actor is harmed."""
+"""Cancelling: what waits never runs, a running async method is ended, a plain one goes on; no actor is harmed."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_a_base_exception_of_init_comes_as_an_exception(start: Start, way: Any, 
 
 
 def test_wrong_init_arguments_are_an_error_of_the_line(start: Start) -> None:
-    with pytest.raises(TypeError, match="missing.*'model'"):
+    with pytest.raises(TypeError, match=r"missing.*'model'"):
         start(Plain)
     with pytest.raises(TypeError, match="unexpected keyword argument 'other'"):
         start(Plain, "x", other=1)
@@ -330,7 +330,7 @@ def test_every_shape_of_class_takes_retries_by_name(start: Start, cls: Any) -> N
 def test_a_class_that_starts_itself_makes_plain_objects_in_its_actors(shape: Any) -> None:
     """Its `__new__` starts workers, but not for the objects that the actors make."""
 
-    class Itself(shape, mode="thread"):  # type: ignore[misc]
+    class Itself(shape, mode="thread"):  # type: ignore[misc, call-arg]
         pass
 
     with Itself.init(name="n") as worker:
@@ -411,7 +411,8 @@ def test_a_dataclass_with_slots_keeps_its_options() -> None:
     with SlotData.init("n") as worker:
         assert worker.mode.value == "thread"
         assert worker.tell().result() == "n"
-    with SlotData("n") as worker:
+    itself: Any = SlotData
+    with itself("n") as worker:
         assert worker.tell().result() == "n"
 
 
@@ -419,7 +420,7 @@ class InInit(Worker):
     def __init__(self) -> None:
         with self.limits.acquire(requested={"tokens": 5}) as acquired:
             acquired.update(usage={"tokens": 5})
-        self.left = self.limits[0]["tokens"].get_stats()["capacity"]
+        self.left: float = self.limits[0]["tokens"].get_stats()["capacity"]
 
     def tell(self) -> float:
         return self.left

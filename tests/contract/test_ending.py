@@ -171,7 +171,6 @@ def test_a_dropped_handle_lets_its_accepted_calls_finish(way: Any, new_signal: A
     ours = set(threading.enumerate()) - before
     with pytest.warns(ResourceWarning, match=r"Works was dropped without stop\(\): its accepted calls finish"):
         del worker
-        gc.collect()
     go.set()
     assert held.result(timeout=20) == "held"
     assert gather(futures, timeout=20) == [*range(50), *range(50)]
@@ -186,7 +185,6 @@ def test_a_dropped_handle_lets_calls_finish_that_wait_for_arguments(way: Any) ->
     future = worker.run_later([pending])
     with pytest.warns(ResourceWarning):
         del worker
-        gc.collect()
     pending.set_result(5)
     assert future.result(timeout=20) == [5]
 
@@ -201,7 +199,6 @@ def test_a_dropped_handle_ends_also_where_warnings_are_errors(way: Any, monkeypa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         del worker
-        gc.collect()
     assert shown == [ResourceWarning]
     for thread in ours:
         thread.join(10)
@@ -214,7 +211,6 @@ def test_a_stopped_handle_is_dropped_without_a_word(way: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         del worker
-        gc.collect()
 
 
 def test_a_kept_method_keeps_the_worker(way: Any) -> None:
@@ -224,7 +220,6 @@ def test_a_kept_method_keeps_the_worker(way: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         del worker
-        gc.collect()
         assert run(5).result() == 5
     stop()
     del stop
@@ -245,11 +240,9 @@ def test_one_kept_function_keeps_the_worker(way: Any) -> None:
     assert run.anchor is not None
     with pytest.warns(ResourceWarning):
         del run
-        gc.collect()
 
 
 def test_in_one_line(way: Any) -> None:
     with pytest.warns(ResourceWarning):
         future = dropped(way).run(7)
-        gc.collect()
     assert future.result(timeout=10) == 7

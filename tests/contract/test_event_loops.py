@@ -41,7 +41,7 @@ class Loops(Worker):
         return self.running
 
     async def in_tasks(self) -> list[int]:
-        return await asyncio.gather(*(self.echo(i) for i in range(5)))
+        return list(await asyncio.gather(*(self.echo(i) for i in range(5))))
 
     async def calls_own(self) -> int:
         return int(await self.echo(3))
@@ -231,7 +231,7 @@ def test_two_that_wait_for_each_other(start: Start, way: Any) -> None:
     assert first.ask(second, None).result() == 1
     future = first.ask(second, first)
     if way.name in ("thread", "asyncio"):
-        with pytest.raises(DeadlockError, match="Pair.*->.*Pair"):
+        with pytest.raises(DeadlockError, match=r"Pair.*->.*Pair"):
             future.result(timeout=20)
     else:
         assert future.result(timeout=20) == 1

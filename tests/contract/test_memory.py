@@ -51,7 +51,7 @@ def alive(*watched: weakref.ref[Any]) -> list[bool]:
     return [ref() is not None for ref in watched]
 
 
-@pytest.fixture(params=_OPTIONS, ids=_OPTIONS)
+@pytest.fixture(params=list(_OPTIONS))
 def options(request: pytest.FixtureRequest) -> dict[str, Any]:
     return _OPTIONS[request.param]
 

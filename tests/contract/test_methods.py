@@ -146,7 +146,7 @@ def test_by_getitem_it_is_the_same_call(start: Start) -> None:
 
 @pytest.mark.parametrize("wrong", [len, "echo", None, Everything._private, lambda self: 1])
 def test_getitem_takes_only_its_own_methods(start: Start, wrong: Any) -> None:
-    with pytest.raises(TypeError, match="none of its methods.*echo"):
+    with pytest.raises(TypeError, match=r"none of its methods.*echo"):
         start(Everything)[wrong]
 
 

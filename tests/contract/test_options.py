@@ -41,6 +41,11 @@ class Itself(Worker, auto_init=True):
         return 1
 
 
+def itself(cls: Any) -> Any:
+    """`cls()`, which starts itself; a type checker takes it for the plain object."""
+    return cls()
+
+
 def test_options_of_the_class() -> None:
     with OnClass.init() as worker:
         assert worker.mode is ExecutionMode.Threads
@@ -112,17 +117,17 @@ def test_auto_mode() -> None:
         async def method(self) -> int:
             return 1
 
-    with AllAsync.options(mode="auto").init() as worker:
-        assert worker.mode is ExecutionMode.Asyncio
+    with AllAsync.options(mode="auto").init() as asyncio_worker:
+        assert asyncio_worker.mode is ExecutionMode.Asyncio
     with NoOptions.options(mode="auto").init() as worker:
         assert worker.mode is ExecutionMode.Threads
 
 
 def test_a_class_with_options_starts_itself() -> None:
-    with OnClass() as worker:
+    with itself(OnClass) as worker:
         assert isinstance(worker, Handle)
-        assert worker.method().result() == 1  # type: ignore[attr-defined]
-    with Grandchild() as worker:
+        assert worker.method().result() == 1
+    with itself(Grandchild) as worker:
         assert isinstance(worker, Handle)
 
 
@@ -130,7 +135,7 @@ def test_auto_init_said() -> None:
     assert type(NotItself()) is NotItself
     with NotItself.init() as worker:
         assert worker.method().result() == 1
-    with temp_config(global_mode="thread"), Itself() as worker:
+    with temp_config(global_mode="thread"), itself(Itself) as worker:
         assert isinstance(worker, Handle)
     with pytest.raises(ValueError, match="mode parameter is required"):
         Itself()
@@ -144,23 +149,23 @@ def test_auto_init_is_inherited() -> None:
         pass
 
     assert type(Below()) is Below
-    with Again() as worker:
+    with itself(Again) as worker:
         assert isinstance(worker, Handle)
 
 
 def test_a_worker_made_inside_a_worker() -> None:
     class Outer(Worker, mode="thread"):
         def __init__(self) -> None:
-            self.inner = OnClass()
+            self.inner = itself(OnClass)
 
         def ask(self) -> Any:
             return self.inner.method().result()
 
         def stop(self) -> None:
-            self.inner.stop()  # type: ignore[attr-defined]
+            self.inner.stop()
 
-    with Outer() as worker:
-        assert worker.ask().result() == 1  # type: ignore[attr-defined]
+    with itself(Outer) as worker:
+        assert worker.ask().result() == 1
 
 
 def test_class_arguments_of_other_bases() -> None:
@@ -172,7 +177,7 @@ def test_class_arguments_of_other_bases() -> None:
             if colour is not None:
                 cls.said = colour
 
-    class Both(Worker, Other, mode="thread", colour="blue"):  # type: ignore[call-arg]
+    class Both(Worker, Other, mode="thread", colour="blue"):
         def method(self) -> int:
             return 1
 
