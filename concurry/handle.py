@@ -84,6 +84,12 @@ class Handle(Generic[W]):
             return known[getattr(method, "__func__", method)]
         except (KeyError, TypeError):  # TypeError: it cannot be hashed
             cls, table = self.__dict__["_cls"], self.__dict__["_pool"].plan.methods
+        name: str = getattr(method, "__name__", "")
+        if name in table:
+            own: Any = getattr(cls, name)
+            made_anew = own is not getattr(cls, name)  # as a singledispatchmethod is, at each look
+            if made_anew and getattr(own, "__qualname__", None) == getattr(method, "__qualname__", ""):
+                return self.__dict__[name]
         raise TypeError(
             f"{cls.__name__}: {method!r} is none of its methods; write handle[{cls.__name__}.method](...), "
             f"with one of: {', '.join(table)}"

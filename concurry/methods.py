@@ -33,7 +33,7 @@ def is_async(function: Any) -> bool:
 
     if inspect.isroutine(function) or isinstance(function, type):
         return inspect.iscoroutinefunction(function)
-    called: Any = getattr(type(function), "__call__", None)  # noqa: B004  # an object that is called, and what runs then
+    called: Any = getattr(function.__class__, "__call__", None)  # noqa: B004  # an object that is called, and what runs then
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 

@@ -109,9 +109,9 @@ def ended(remaining: dict[BaseFuture[Any], None], deadline: float | None) -> Ite
     try:
         add_hooks(list(remaining), arrive)
         for _ in range(len(remaining)):
-            try:
+            if not queue.empty():  # nobody else takes from it. Not by `except`: a Ctrl-C below would show two tracebacks
                 future = queue.get_nowait()
-            except Empty:
+            else:
                 left = seconds_left(deadline)
                 if left is not None and left <= 0:
                     return

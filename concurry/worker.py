@@ -10,6 +10,7 @@ Called by: users.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -96,7 +97,7 @@ class Worker:
         theirs = {} if last else _not_ours(given)
         super().__init_subclass__(**theirs)
         refuse_taken(cls)
-        said = check({name: value for name, value in given.items() if name not in theirs}, worker=cls.__name__)
+        said = _checked(cls, {name: value for name, value in given.items() if name not in theirs})
         if auto_init is not None:
             said["auto_init"] = auto_init
         if said or (said := _of_a_copy(cls)):
@@ -113,7 +114,7 @@ class Worker:
             TypeError: an unknown option, with the nearest known one.
             ValueError: an option that cannot have this value.
         """
-        return Launcher(cls, check(given, worker=cls.__name__))
+        return Launcher(cls, _checked(cls, given))
 
     @classmethod
     def init(cls: type[W], *args: Any, **kwargs: Any) -> Handle[W]:
@@ -142,7 +143,7 @@ class Launcher(Generic[W]):
 
     def options(self, **given: Unpack[OptionArgs]) -> Launcher[W]:
         """The same with further options, which go before those that were said already."""
-        return Launcher(self._cls, {**self._given, **check(given, worker=self._cls.__name__)})
+        return Launcher(self._cls, {**self._given, **_checked(self._cls, given)})
 
     def init(self, *args: Any, **kwargs: Any) -> Handle[W]:
         """Start the actors, each with an object made by `cls(*args, **kwargs)`, and wait until all are there.
@@ -176,6 +177,13 @@ def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dic
     )
     plan, transport = make_plan(cls, args, kwargs, options, methods, class_gives_limits=issubclass(cls, Worker))
     return Handle(cls, options, start(plan, transport))
+
+
+def _checked(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one line. They serve any number of workers, so an iterator is read once, here."""
+    checked = check(given, worker=cls.__name__)
+    read: dict[str, Any] = {name: [*value] for name, value in checked.items() if isinstance(value, Iterator)}
+    return {**checked, **read}
 
 
 def _refuse_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

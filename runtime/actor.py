@@ -18,6 +18,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import CoroutineType
 from typing import Any
 
 from concurry.runtime.clock import Clock
@@ -56,8 +57,10 @@ class Actor:
         self._pause: Callable[[float], bool] = member.pause
         self._deadlines = deadlines
         self._own_loop = OwnLoop(self.name)
+        self.last_call = _StopCall()  # its `extra`: the task of the class's own async `stop`, while that runs here
         self._layers: dict[str, Callable[[Any], Any]] = {}
         self._async_layers: dict[str, Callable[[Any], Any]] = {}
+        self._unwrapped: dict[str, Callable[..., Any]] = {}  # by name: what a policy that names it is wrapped around
         self._scope: Callable[[], Any] = Leases if plan.init.leases else nullcontext
         self.instance = self._build(member.index)
         # Invariant: the sync methods that need no layer, bound. The loop looks here first.
@@ -92,9 +95,13 @@ class Actor:
         self._set_on(instance, limits)
         before, building.limits = building.limits, (instance, limits)
         try:
-            type(instance).__init__(instance, *init.args, **init.kwargs)
+            returned: Any = type(instance).__init__(instance, *init.args, **init.kwargs)
         finally:
             building.limits = before
+        if returned is not None:  # Python's own check, which stands where a class is called
+            if returned.__class__ is CoroutineType:
+                returned.close()
+            raise TypeError(f"{init.cls.__name__}.__init__() should return None, not {type(returned).__name__!r}")
         self._set_on(instance, limits)  # again: pydantic's __init__ replaces the instance's __dict__
         return instance
 
@@ -103,7 +110,12 @@ class Actor:
             object.__setattr__(instance, "limits", limits)
         for method in self._plan.methods.values():
             if method.named and method.policy is not None:
-                object.__setattr__(instance, method.name, self._named(method, _bound(instance, method.name)))
+                current = getattr(instance, "__dict__", {}).get(method.name)
+                if current is not None and getattr(current, "__wrapped__", None) is self._unwrapped.get(method.name):
+                    continue  # it has stayed
+                bound = current or _bound(instance, method.name)  # a user's `__init__` may have set one of its own
+                self._unwrapped[method.name] = bound
+                object.__setattr__(instance, method.name, self._named(method, bound))
 
     def _named(self, method: Method, bound: Callable[..., Any]) -> Callable[..., Any]:
         from concurry.runtime import attempts
@@ -224,7 +236,7 @@ class Actor:
         """The bound method as the class has it: the policy is applied once, outside."""
         if not (method.named and method.policy is not None):
             return getattr(self.instance, method.name)  # type: ignore[no-any-return]
-        return _bound(self.instance, method.name)
+        return self._unwrapped[method.name]
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -243,7 +255,7 @@ class Actor:
         ending = self.end()
         if ending.__class__ in UNSETTLED:
             try:
-                self.settle(ending, _StopCall())
+                self.settle(ending, self.last_call)
             except BaseException:
                 log.exception("%s: its own stop() raised; the actor ends all the same", self.name)
         self.let_go()
@@ -254,6 +266,7 @@ class Actor:
         self.plain.clear()
         self._layers.clear()
         self._async_layers.clear()
+        self._unwrapped.clear()
         for method in self._plan.methods.values():
             if method.named and getattr(self.instance, "__dict__", {}).pop(method.name, None):
                 log.debug("%s: %s is the class's own again", self.name, method.name)

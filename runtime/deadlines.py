@@ -51,8 +51,13 @@ class Deadlines:
         """A call begins. Returns when it is due, by the clock."""
         due = self._clock.now() + seconds
         with self._lock:
-            self._running.setdefault(seconds, {})[call] = (due, member)
-            self._arm(due)
+            calls = self._running.setdefault(seconds, {})
+            calls[call] = (due, member)
+            try:
+                self._arm(due)
+            except RuntimeError:  # no thread for the timer: the call does not begin
+                del calls[call]
+                raise
         return due
 
     def ended(self, call: Any, seconds: float) -> None:

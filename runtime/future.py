@@ -31,7 +31,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from typing import Any, Generic, TypeVar
 
-from concurry.runtime import waits
+from concurry.runtime import std_view, waits
 from concurry.runtime.std_view import CANCELLED as CANCELLED
 from concurry.runtime.std_view import FINISHED as FINISHED
 from concurry.runtime.std_view import PENDING as PENDING
@@ -381,3 +381,9 @@ def release(waiter: Any) -> None:
     """Wake the coroutine that awaits `waiter`, an asyncio future of the loop that runs this."""
     if not waiter.done():
         waiter.set_result(None)
+
+
+def after_fork_in_child() -> None:
+    """The locks may have been held by threads that are not here any more. In place: other modules have them too."""
+    _LOCK._at_fork_reinit()  # type: ignore[attr-defined]
+    std_view._MAKING._at_fork_reinit()  # type: ignore[attr-defined]

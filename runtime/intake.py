@@ -84,7 +84,7 @@ class Intake:
             self.mailbox.put(call)
 
     def wait_for_arguments(self, call: Any) -> bool:
-        """Wait, in the caller's own thread, for the futures among the arguments. False: one failed and ended the call."""
+        """Wait, in the caller's own thread, for futures among the arguments. False: one failed and ended the call."""
         if not self._unwrap or not (futures := arguments.find(call.args, call.kwargs)):
             return True
         from concurry.runtime.foreign import wrap_future

@@ -126,8 +126,8 @@ class Member:
     def interrupt(self) -> None:
         """Do not wait any further: in pauses between attempts, and in async methods, which are cancelled."""
         self.ending.set()
-        last_words = self._last_words
-        if last_words is not None:
+        last_words = self._last_words or (self._actor and self._actor.last_call.extra)
+        if last_words:
             interrupt(last_words)
         lane = self.lane
         if lane is not None:
@@ -172,8 +172,8 @@ class Member:
             first, take = self._sources(channel)
             serve(first, take, actor, self)
         finally:
-            self._actor = None
             actor.close()
+            self._actor = None
             here.member = here.inside = None
 
     def _sources(self, channel: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -195,10 +195,11 @@ class Member:
         if actor is None:
             return
         channel.run = _direct(actor, self)
+        channel.close = self._end_direct
         self.ready(channel)
 
-    def end_direct(self) -> None:
-        """The end of a direct actor, in whichever thread stops it."""
+    def _end_direct(self) -> None:
+        """The end of a direct actor, in whichever thread stops it, or whose call was the last."""
         actor, self._actor = self._actor, None
         if actor is not None:
             actor.close()

@@ -63,7 +63,7 @@ class Pool:
 
     def _direct_caller(self, name: str) -> Callable[..., SyncFuture[Any]]:
         """In sync mode the call runs before its line is over, in the caller's thread."""
-        intake, channel = self._lane_of[name], self.members[0].channel
+        intake, give = self._lane_of[name], self.members[0].channel.give
 
         def call_method(*args: Any, **kwargs: Any) -> SyncFuture[Any]:
             refusal = intake.mailbox.refusal
@@ -79,7 +79,10 @@ class Pool:
             call.kwargs = kwargs or None
             if not intake.wait_for_arguments(call):
                 return call
-            channel.run(call)
+            if not give(call):  # stopped meanwhile
+                refusal = intake.mailbox.refusal
+                assert refusal is not None  # it is set before the actor is told to end
+                raise refusal()
             return call
 
         call_method.__name__ = call_method.__qualname__ = name

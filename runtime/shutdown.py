@@ -22,10 +22,12 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
+from concurry.runtime import future, waits
 from concurry.runtime.clock import system
 from concurry.runtime.notifier import notifier
 from concurry.runtime.plan import Plan
 from concurry.runtime.settle import interrupt
+from concurry.runtime.std_view import PENDING
 from concurry.runtime.waits import here
 from concurry.transports.errors import ForkedHandleError, WorkerStoppedError
 
@@ -88,7 +90,6 @@ def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> N
     members = pool.supervisor.everybody()
     if pool.transport.direct:
         for member in members:
-            member.end_direct()
             if member.channel is not None:
                 member.channel.give(None)
     late = _join(pool, members, deadline)
@@ -129,7 +130,7 @@ def _join(pool: Any, members: list[Any], deadline: float | None) -> list[Any]:
     """Those that have not ended by the deadline. The actor whose own call stops the pool is left out."""
     late = []
     for member in members:
-        if member.channel is None or member is here.inside:
+        if member.channel is None or member is here.inside or member.channel.is_here():
             continue
         left = None if deadline is None else max(0.0, deadline - pool.clock.now())
         if not member.channel.join(left):
@@ -173,6 +174,8 @@ def _after_fork_in_child() -> None:
     _lock = threading.Lock()
     notifier.after_fork_in_child()
     system.after_fork_in_child()
+    waits.after_fork_in_child()
+    future.after_fork_in_child()
 
     def forked() -> BaseException:
         return ForkedHandleError(
@@ -184,4 +187,18 @@ def _after_fork_in_child() -> None:
         pool.forked = True
         for intake in pool.intakes:
             intake.after_fork_in_child(forked)
+        if not pool.transport.direct:
+            _end_in_child(pool, forked)
     _live.clear()
+
+
+def _end_in_child(pool: Any, forked: Callable[[], BaseException]) -> None:
+    """End the copies of open calls: nobody here would. Without hooks: callbacks run in the parent, once."""
+    # No locks: they may have been held by threads that are not here any more.
+    members = [*pool.members, *pool.supervisor._on_demand]
+    waiting = [call for intake in pool.intakes for call in (*intake.parked, *intake.mailbox.waiting)]
+    for call in [*waiting, *(call for member in members for call in member.held())]:
+        if call._status is PENDING:
+            call._hooks = None
+            call._stage = 0  # it may have been about to be closed
+            call.abandon(forked())

@@ -165,11 +165,6 @@ class Supervisor:
             held = member.let_go()
             member.state = GONE
             init_error, member.init_error = member.init_error, None
-            if on_demand:
-                self._on_demand.discard(member)
-                for key, value in member.stats().items():
-                    if key in self.past:
-                        self.past[key] += value
             if self._starting and not on_demand:
                 self._living -= 1
                 self._error = self._error or _died_in_init(member, reason)
@@ -188,12 +183,20 @@ class Supervisor:
                 call.abandon((call.owner.mailbox.refusal or shutdown.refusal(pool.plan))())
         asked = (self.closing or self.draining) and reason.clean and not in_call
         if on_demand:
-            pool.spawner.ended()
+            pool.spawner.ended()  # still listed: a stop that comes now waits for the call that is taken here
+            self._forget(member)
         elif not self.closing and (init_error is not None or not asked):
             self._died(member, init_error or reason, counted=not in_call)
         with self._lock:
             self._living -= 1  # after the lines above, which may have opened another
         self.finish_if_over()
+
+    def _forget(self, member: Member) -> None:
+        with self._lock:
+            self._on_demand.discard(member)
+            for key, value in member.stats().items():
+                if key in self.past:
+                    self.past[key] += value
 
     def _died(self, member: Member, why: Any, *, counted: bool) -> None:
         clock, plan = self.pool.clock, self.pool.plan

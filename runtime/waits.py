@@ -92,3 +92,10 @@ def _way(start: Iterable[Any], goal: Any) -> list[Any] | None:
             seen.add(path[-1])
             stack.extend([*path, member] for targets in _edges.get(path[-1], ()) for member in targets)
     return None
+
+
+def after_fork_in_child() -> None:
+    """Nobody else waits here, and the lock may have been held."""
+    global _lock
+    _lock = allocate_lock()
+    _edges.clear()

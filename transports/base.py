@@ -55,7 +55,7 @@ class Job(Protocol):
         """The same on this thread's event loop, many calls at once."""
 
     def serve_direct(self, channel: Any) -> None:
-        """Make the actor in this thread; calls are run by `channel.give`."""
+        """Make the actor in this thread, and set `channel.run` and `channel.close`."""
 
     def ready(self, channel: Any) -> None:
         """The actor is made, by one of the three above, or on the other side of a wire."""
@@ -72,11 +72,16 @@ class Channel(ABC):
 
     @abstractmethod
     def give(self, call: Any) -> bool:
-        """Hand over a call (None: no more will come). Returns whether there is credit for another."""
+        """Hand over a call (None: no more will come). Returns whether there is credit for another; a direct channel
+        says False for a call that it did not run, since None came before."""
 
     def undelivered(self) -> list[Any]:
         """After `gone`: the calls that were given and that the actor never took, in their order."""
         return []
+
+    def is_here(self) -> bool:
+        """Whether the caller runs inside one of its calls, as far as the channel can tell."""
+        return False
 
     @abstractmethod
     def kill(self) -> None:

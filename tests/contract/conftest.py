@@ -9,6 +9,7 @@ events; a mode with processes of its own gives `Way.signals` another maker, of s
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -123,6 +124,15 @@ def skipped(test: str, way: str) -> str | None:
     return SKIPS.get(test, {}).get(way)
 
 
+@pytest.fixture(scope="package", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """What stands already, pytest's own and the libraries', is not looked through again at each `gc.collect()`."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(params=WAYS, ids=lambda way: way.name)
 def way(request: pytest.FixtureRequest) -> Way:
     """The way in which this test runs its workers."""
@@ -131,6 +141,20 @@ def way(request: pytest.FixtureRequest) -> Way:
     if reason is not None:
         pytest.skip(f"{found.name}: {reason}")
     return found
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is left out, and the names of the ways."""
+
+    skips: dict[str, dict[str, str]]
+    ways: frozenset[str]
+
+
+@pytest.fixture
+def table() -> Table:
+    """For the test of the table itself."""
+    return Table(SKIPS, frozenset(way.name for way in WAYS))
 
 
 class Signals:

@@ -347,6 +347,43 @@ def test_pydantic_checks_before_anything_is_started(start: Start) -> None:
         start(Model)
 
 
+def test_what_is_set_on_a_model_is_no_field_of_it(start: Start) -> None:
+    class Dumps(Worker, pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="forbid")
+        name: str
+
+        def dump(self) -> Any:
+            copied = self.model_copy()
+            assert copied == self
+            return self.model_dump(), self.model_dump_json(), repr(self), Dumps.model_validate(self.model_dump()).name
+
+    limits, retries = [ResourceLimit(key="k", capacity=1)], {"*": 0, "dump": 1}
+    worker = start(Dumps, name="n", options={"limits": limits, "num_retries": retries, "retry_wait": 0})
+    dumped, text, shown, again = worker.dump().result()
+    assert dumped == {"name": "n"}
+    assert text == '{"name":"n"}'
+    assert shown == "Dumps(name='n')"
+    assert again == "n"
+
+
+def test_an_init_that_returns_something_is_an_error(start: Start, way: Any) -> None:
+    class Returns(Worker):
+        def __init__(self) -> None:
+            return 5  # type: ignore[return-value]
+
+        def method(self) -> None: ...
+
+    class Later(Worker):
+        async def __init__(self) -> None:  # type: ignore[misc]
+            pass
+
+        def method(self) -> None: ...
+
+    for cls, word in ((Returns, "int"), (Later, "coroutine")):
+        with pytest.raises(TypeError, match=rf"__init__\(\) should return None, not '{word}'"):
+            failing_start(start, way, cls)
+
+
 def test_pydantic_works_as_it_does_without_us(start: Start) -> None:
     worker = start(Model, name="x", times="3")
     assert worker.tell_secret().result() == "set"

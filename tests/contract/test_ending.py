@@ -158,6 +158,20 @@ def test_an_actor_may_stop_its_own_pool(start: Start) -> None:
     assert not worker.is_alive()
 
 
+def test_leaving_by_ctrl_c_does_not_wait_for_stop_timeout(new_signal: Any) -> None:
+    worker = Works.options(mode="thread", stop_timeout=None, exit_timeout=0).init()
+    began, go = new_signal(), new_signal()
+    held = worker.hold(began, go)
+    began.wait()
+    with pytest.raises(KeyboardInterrupt), worker:
+        raise KeyboardInterrupt
+    assert isinstance(held.exception(), WorkerStoppedError)
+    left = [thread for thread in threading.enumerate() if "Works" in thread.name]
+    go.set()
+    for thread in left:
+        thread.join(10)
+
+
 def dropped(way: Any, cls: Any = Works, *args: Any) -> Any:
     return cls.options(**way.options).init(*args)
 

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -29,6 +30,13 @@ class UnpicklableError(Exception):
 class OddStrError(Exception):
     def __str__(self) -> str:
         raise ValueError("no text")
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """It refuses `__traceback__ =`, `__cause__ =` and `add_note`."""
+
+    code: int = 3
 
 
 class OddBaseError(BaseException):
@@ -82,6 +90,7 @@ METHODS = ["throw", "throw_later", "throw_from_coroutine"]
         TwoArgumentsError(1, "t"),
         UnpicklableError("u"),
         OddStrError(),
+        FrozenError(4),
         StopAsyncIteration(),
         TimeoutError("mine"),
         RecursionError("deep"),

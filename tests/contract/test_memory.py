@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -45,10 +47,21 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def alive(*watched: weakref.ref[Any]) -> list[bool]:
-    if any(ref() is not None for ref in watched):  # in a cycle, maybe
-        gc.collect()
-    return [ref() is not None for ref in watched]
+class Watch:
+    """Tells when a thing is gone. A thread that has just ended a call may hold it a moment longer."""
+
+    def __init__(self, thing: Any) -> None:
+        self._gone = threading.Event()
+        self._ref = weakref.ref(thing, lambda _: self._gone.set())
+
+    def there(self) -> bool:
+        return self._ref() is not None
+
+    def gone(self) -> bool:
+        """Whether it goes, if need be after a collection: it may hang in a cycle."""
+        if not self._gone.wait(0.1):
+            gc.collect()
+        return self._gone.wait(5)
 
 
 @pytest.fixture(params=list(_OPTIONS))
@@ -60,7 +73,7 @@ def options(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_arguments_are_free_when_the_call_has_ended(start: Start, options: dict[str, Any], method: str) -> None:
     worker = start(Keeps, options=options)
     thing, named = Thing(), Thing()
-    watched = weakref.ref(thing), weakref.ref(named)
+    watched = [Watch(thing), Watch(named)]
     future = getattr(worker, method)(thing, named=named)
     concurrent.futures.wait([future])
     error = future.exception()
@@ -69,7 +82,7 @@ def test_arguments_are_free_when_the_call_has_ended(start: Start, options: dict[
         error.__cause__ = None
     worker.nothing().result()  # so that the line after the call that we look at is over as well
     del thing, named
-    assert alive(*watched) == [False, False]
+    assert all(watch.gone() for watch in watched)
     assert future.done()
 
 
@@ -77,32 +90,32 @@ def test_arguments_are_free_when_the_call_has_ended(start: Start, options: dict[
 def test_a_result_is_the_futures_alone(start: Start, options: dict[str, Any], method: str) -> None:
     worker = start(Keeps, options=options)
     future = getattr(worker, method)()
-    watched = weakref.ref(future.result())
+    watched = Watch(future.result())
     worker.nothing().result()
-    assert alive(watched) == [True]
+    assert watched.there()
     del future
-    assert alive(watched) == [False]
+    assert watched.gone()
 
 
 def test_a_future_is_free_when_nobody_has_it(start: Start) -> None:
     worker = start(Keeps)
     futures = [worker.make() for _ in range(3)] + [worker.make_later() for _ in range(3)]
     gather(futures)
-    watched = [weakref.ref(future) for future in futures]
+    watched = [Watch(future) for future in futures]
     worker.nothing().result()
     del futures
-    assert alive(*watched) == [False] * 6
+    assert all(watch.gone() for watch in watched)
 
 
 def test_an_argument_future_is_not_kept(start: Start) -> None:
     worker = start(Keeps)
     first = worker.make()
-    watched = weakref.ref(first)
+    watched = Watch(first)
     second = worker.make([first])
     second.result()
     worker.nothing().result()
     del first
-    assert alive(watched) == [False]
+    assert watched.gone()
 
 
 def test_cancelled_calls_let_their_arguments_go(start: Start, way: Any, new_signal: Any) -> None:
@@ -117,18 +130,18 @@ def test_cancelled_calls_let_their_arguments_go(start: Start, way: Any, new_sign
         worker.hold(began, go)
         began.wait()
     thing = Thing()
-    watched = weakref.ref(thing)
+    watched = Watch(thing)
     future = worker.make(thing)
     assert future.cancel()
     del thing
-    assert alive(watched) == [False]
+    assert watched.gone()
     go.set()
 
 
 @pytest.mark.parametrize("ended", ["done", "failed", "cancelled"])
 def test_init_arguments_are_free_after_stop(start: Start, options: dict[str, Any], ended: str) -> None:
     thing, named = Thing(), Thing()
-    watched = weakref.ref(thing), weakref.ref(named)
+    watched = [Watch(thing), Watch(named)]
     worker = start(Keeps, thing, named=named, options=options)
     kept = [worker.make(), worker.make_later(), worker.nothing()]
     concurrent.futures.wait(kept)
@@ -140,7 +153,7 @@ def test_init_arguments_are_free_after_stop(start: Start, options: dict[str, Any
         kept[-1].cancel()
     worker.stop()
     del thing, named
-    assert alive(*watched) == [False, False]
+    assert all(watch.gone() for watch in watched)
     assert worker.stats()["alive"] is False
     assert kept
     with pytest.raises(RuntimeError, match="is stopped"):
@@ -153,7 +166,7 @@ class Itself(Worker):
     async def method_later(self) -> None: ...
 
     def watch(self) -> Any:
-        return weakref.ref(self)
+        return Watch(self)
 
 
 def test_the_users_object_is_free_after_stop(start: Start, options: dict[str, Any]) -> None:
@@ -165,27 +178,20 @@ def test_the_users_object_is_free_after_stop(start: Start, options: dict[str, An
     gather(kept)
     watched = worker.watch().result()
     worker.stop()
-    assert alive(watched) == [False]
+    assert watched.gone()
 
 
 def test_a_dropped_and_drained_worker_is_free(way: Any) -> None:
     thing = Thing()
-    watched = weakref.ref(thing)
+    watched = Watch(thing)
     worker = Keeps.options(**way.options).init(thing)
     future = worker.make()
     future.result()
-    pool = weakref.ref(worker.__dict__["_pool"])
-    members = worker.__dict__["_pool"].members
-    import threading
-
     threads = [thread for thread in threading.enumerate() if "Keeps" in thread.name or "notifier" in thread.name]
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         del worker
         gc.collect()
-    del members
     for thread in threads:
         thread.join(10)
     threads = [thread for thread in threading.enumerate() if "notifier" in thread.name]
@@ -193,5 +199,4 @@ def test_a_dropped_and_drained_worker_is_free(way: Any) -> None:
         thread.join(10)
     del thing, threads
     assert future.done()
-    assert alive(watched) == [False]
-    assert pool is not None
+    assert watched.gone()

@@ -158,6 +158,31 @@ def test_getitem_refuses_a_method_of_that_name_of_another_class(start: Start) ->
         start(Everything)[Stranger.echo]
 
 
+def test_methods_that_are_wrapped(start: Start) -> None:
+    class Wrapped(Worker):
+        @functools.singledispatchmethod
+        def kind(self, value: Any) -> str:
+            return "any"
+
+        @kind.register
+        def _(self, value: int) -> str:
+            return "int"
+
+        @functools.lru_cache(maxsize=2)  # noqa: B019
+        def cached(self, value: int) -> int:
+            return value
+
+        @functools.wraps(Everything.echo)
+        def renamed(self, value: int) -> int:
+            return value
+
+    worker = start(Wrapped)
+    assert worker.kind(1).result() == worker[Wrapped.kind](1).result() == "int"
+    assert worker.kind("x").result() == "any"
+    assert worker.cached(1).result() == worker[Wrapped.cached](1).result() == 1
+    assert worker.renamed(1).result() == worker[Wrapped.renamed](1).result() == 1
+
+
 def test_blocking_gives_the_result_itself(start: Start) -> None:
     worker = start(Everything, options={"blocking": True})
     assert worker.blocking is True

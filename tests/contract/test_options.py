@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from concurry import ExecutionMode, Handle, Worker, global_config, temp_config
+from concurry import ExecutionMode, Handle, ResourceLimit, Worker, global_config, temp_config
 
 
 class OnClass(Worker, mode="thread", max_workers=2):
@@ -191,6 +191,17 @@ def test_nothing_is_said_where_all_is_well() -> None:
         warnings.simplefilter("error")
         with Heir.init() as worker:
             worker.method().result()
+
+
+def test_a_generator_of_limits_serves_every_worker() -> None:
+    class Uses(Worker):
+        def keys(self) -> list[str]:
+            return list(self.limits.get_stats()["limit_sets"][0])
+
+    given = (ResourceLimit(key=key, capacity=1) for key in ("a", "b"))
+    launcher = Uses.options(mode="thread", limits=given)
+    with launcher.init() as first, launcher.init() as second:
+        assert first.keys().result() == second.keys().result() == ["a", "b"]
 
 
 def test_options_in_force_are_fixed() -> None:

@@ -138,6 +138,29 @@ def test_static_and_class_methods_are_tried_again(start: Start, method: str, nam
     assert getattr(worker, method)(log).result() == 3
 
 
+@pytest.mark.parametrize("retries", [2, {"*": 0, "own": 2}])
+def test_a_method_that_init_puts_on_the_instance_is_the_one_that_runs(start: Start, retries: Any) -> None:
+    class Puts(Worker):
+        def __init__(self, log: list[Any]) -> None:
+            self.log = log
+            vars(self)["own"] = self._mine
+
+        def own(self) -> str:
+            return "the class's"
+
+        def _mine(self) -> str:
+            self.log.append(1)
+            if len(self.log) < 3:
+                raise ConnectionError
+            return "the instance's"
+
+        def inside(self) -> str:
+            return self.own()
+
+    assert start(Puts, [], options={"num_retries": retries, **AT_ONCE}).own().result() == "the instance's"
+    assert start(Puts, [], options={"num_retries": retries, **AT_ONCE}).inside().result() == "the instance's"
+
+
 def test_retry_until(start: Start) -> None:
     worker = start(Flaky, [], options={"num_retries": 5, "retry_until": lambda r: len(r) > 2, **AT_ONCE})
     assert worker.short().result() == "xxx"

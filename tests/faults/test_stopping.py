@@ -175,8 +175,7 @@ def test_stop_without_time_against_busy_actors_leaves_nothing_open(beside: Any) 
         assert all(future.done() for future in futures)
 
 
-@pytest.mark.parametrize("bounded", [False, True])
-def test_blocked_callers_are_woken_by_stop(start: Any, beside: Any, event: Any, in_thread: Any, bounded: bool) -> None:
+def test_blocked_callers_are_woken_by_stop(start: Any, beside: Any, event: Any, in_thread: Any) -> None:
     worker, go = start(Works, beside, mailbox_size=2), event()
     hold_all(worker, beside, event, go)
     worker.echo(1)

@@ -98,6 +98,7 @@ class KitJob:
         self.thread = threading.current_thread()
         self.channel = channel
         channel.run = self._take
+        channel.close = lambda: None
 
     def ready(self, channel: Any) -> None: ...
 
