@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from concurry.acquisition import Acquisition, PendingAcquisition
 from concurry.limit import number
+from concurry.runtime.limiter.blocks import own_hold
 from concurry.runtime.limiter.lease import Lease
 from concurry.runtime.limiter.waiting import take_now, wait, wait_async
 
@@ -37,6 +38,7 @@ def acquire(sets: Sequence[LimitSet], requested: Requested, timeout: float | Non
 
     Raises:
         ValueError: the request cannot be served by any of them. TimeoutError: not free in time, nothing is taken.
+        DeadlockError: without a timeout, and this thread itself holds what it would wait for.
     """
     seconds = checked(timeout)
     leases = _leases(sets, requested)
@@ -44,7 +46,7 @@ def acquire(sets: Sequence[LimitSet], requested: Requested, timeout: float | Non
         return leases
     taken = _taken(sets, take_now(leases) or wait(leases, seconds))
     if taken is None:
-        raise late(sets, requested, timeout)
+        raise late(sets, requested, timeout, leases)
     return taken
 
 
@@ -80,12 +82,16 @@ def checked(timeout: Any) -> float | None:
     return None if timeout is None else number(timeout, "timeout")
 
 
-def late(sets: Sequence[LimitSet], requested: Requested, timeout: float | None) -> TimeoutError:
-    """The error of a request that was not served in time."""
+def late(
+    sets: Sequence[LimitSet], requested: Requested, timeout: float | None, leases: Sequence[Lease] = ()
+) -> TimeoutError:
+    """The error of a request that was not served in time. `leases`: those that waited, where a thread did."""
+    own = own_hold(leases)
     seen = [{key: f"{it['current_usage']} of {it['capacity']}" for key, it in s.get_stats().items()} for s in sets]
     return TimeoutError(
         f"limits were not free within {timeout} s: requested {dict(requested or {}) or 'the implied amounts'}, "
-        f"taken are {seen[0] if len(seen) == 1 else seen}; nothing was acquired. Raise the timeout, or ask for less"
+        f"taken are {seen[0] if len(seen) == 1 else seen}; nothing was acquired. "
+        + (f"It could not be: {own}" if own else "Raise the timeout, or ask for less")
     )
 
 

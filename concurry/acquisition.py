@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from concurry.runtime.limiter import blocks
 from concurry.runtime.limiter.lease import HELD, Lease
+from concurry.transports.errors import LimitStateError, LimitTypeError
 
 if TYPE_CHECKING:
     from concurry.limit_set import LimitSet
@@ -64,15 +66,15 @@ class Acquisition:
 
         Raises:
             RuntimeError: it is released already, or was never granted.
-            ValueError: a value that cannot be. TypeError: no mapping.
+            ValueError: a value that cannot be. TypeError: no mapping. No retry policy tries any of these again.
         """
         lease = self._lease
         if lease is None:
-            raise RuntimeError("Cannot update an acquisition that was not granted: look at .successful first")
+            raise LimitStateError("Cannot update an acquisition that was not granted: look at .successful first")
         if lease.state != HELD:
-            raise RuntimeError("Cannot update an already released acquisition: report before the block or call ends")
+            raise LimitStateError("Cannot update an already released acquisition: report before the block or call ends")
         if usage.__class__ is not dict and not isinstance(usage, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # users
-            raise TypeError(f"usage must be amounts by key, as {{'tokens': 100}}, not {usage!r}")
+            raise LimitTypeError(f"usage must be amounts by key, as {{'tokens': 100}}, not {usage!r}")
         known = lease.usage
         if known is None:
             known = lease.usage = {}
@@ -95,8 +97,11 @@ class Acquisition:
 
     def __enter__(self) -> Self:
         lease = self._lease
-        if lease is not None and lease.state != HELD:
-            raise RuntimeError("this acquisition is already released: acquire again")
+        if lease is not None:
+            if lease.state != HELD:
+                raise LimitStateError("this acquisition is already released: acquire again")
+            if lease.arbiter.holds:
+                blocks.enter(lease)
         return self
 
     def __exit__(
@@ -106,6 +111,8 @@ class Acquisition:
         if lease is None:
             return
         held = lease.state == HELD
+        if lease.arbiter.holds:
+            blocks.leave(lease)
         lease.arbiter.release(lease)
         if kind is None and held:
             usage = lease.usage or ()
@@ -116,13 +123,18 @@ class Acquisition:
                 if key not in usage and amounts.get(key, silent) != silent
             ]
             if missing:
-                raise RuntimeError(
-                    f"Not all limits in the LimitSet were updated: {missing}. They count as fully used; report what "
-                    f"was used before the block ends: acq.update(usage={{{missing[0]!r}: ...}})"
+                raise LimitStateError(
+                    f"Not all limits in the LimitSet were updated: {missing}. They count as fully used. What the block "
+                    f"came to is lost with this error, and it is not tried again, since it would be paid for again. "
+                    f"Report on every way out of the block, also before a `return` in it: "
+                    f"acq.update(usage={{{', '.join(f'{key!r}: ...' for key in missing)}}})"
                 )
 
     async def __aenter__(self) -> Self:
-        return self.__enter__()
+        # Not `blocks.enter`: the block is a task's, and the thread goes on with other tasks
+        if self._lease is not None and self._lease.state != HELD:
+            raise LimitStateError("this acquisition is already released: acquire again")
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -175,7 +187,7 @@ class PendingAcquisition(Acquisition):
 
     async def __aenter__(self) -> Self:
         if self._now is None:
-            return super().__enter__()
+            return await super().__aenter__()
         self._now = None
         return self._adopt(await self._later())
 

@@ -13,6 +13,7 @@ Called by: `.init()` makes it; users.
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,7 @@ W = TypeVar("W")
 P = ParamSpec("P")
 R = TypeVar("R")
 _UNSAID: Any = object()
+log = logging.getLogger("concurry")
 
 
 class Handle(Generic[W]):
@@ -177,7 +179,13 @@ class Handle(Generic[W]):
     ) -> None:
         pool: Pool = self.__dict__["_pool"]
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        shutdown.stop(pool, pool.plan.exit_timeout_s if interrupted else pool.plan.stop_timeout_s)
+        cancelled = shutdown.stop(pool, pool.plan.exit_timeout_s if interrupted else pool.plan.stop_timeout_s)
+        if cancelled and kind is None:
+            log.warning(
+                "%s: the end of the `with` block cancelled %d calls that had not begun. Collect the results inside it.",
+                pool.plan.name,
+                cancelled,
+            )
 
     async def __aenter__(self) -> Handle[W]:
         return self
@@ -216,7 +224,7 @@ class Handle(Generic[W]):
             },
             "stopped": not pool.alive(),
             "max_queued_tasks": options.max_queued_tasks,
-            **{key: stats[key] for key in ("queued", "running", "done", "failed", "restarts")},
+            **{key: stats[key] for key in ("queued", "running", "done", "failed", "cancelled", "restarts")},
         }
 
     def get_worker_stats(self, index: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from concurry.runtime.enums import RateLimitAlgorithm, RateWindow
 from concurry.runtime.limiter.algorithms import rate_meter
 from concurry.runtime.limiter.meter import Meter
 from concurry.runtime.limiter.resource import Resource
+from concurry.transports.errors import LimitValueError
 
 if TYPE_CHECKING:
     from concurry.runtime.limiter.arbiter import Arbiter
@@ -47,15 +48,15 @@ def number(value: Any, what: str, *, as_text: bool = False) -> float:
             try:
                 value = float(value)
             except ValueError:
-                raise ValueError(f"{what} must be a number, not {value!r}") from None
+                raise LimitValueError(f"{what} must be a number, not {value!r}") from None
         elif isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise ValueError(f"{what} must be a number, not {value!r} ({type(value).__name__})")
+            raise LimitValueError(f"{what} must be a number, not {value!r} ({type(value).__name__})")
         elif isinstance(value, numbers.Integral):
             return number(int(value), what)
         else:
             value = float(value)
     if isnan(value):
-        raise ValueError(f"{what} must be a number, not NaN")
+        raise LimitValueError(f"{what} must be a number, not NaN")
     return float(value)
 
 
@@ -113,7 +114,7 @@ class Limit:
         """
         spent = number(used, f"the usage of {self.key!r}")
         if spent < 0 or not isfinite(spent):
-            raise ValueError(f"the usage of {self.key!r} cannot be negative or infinite, and is {used!r}")
+            raise LimitValueError(f"the usage of {self.key!r} cannot be negative or infinite, and is {used!r}")
         self._check_usage(requested, spent)
         if spent > requested:
             log.warning(
@@ -172,11 +173,19 @@ class Limit:
 class RateLimit(Limit):
     """So much in so many seconds.
 
+    The default algorithm, the sliding window, never grants more than the capacity in any window; the whole capacity may
+    go at one moment. Of 60 a minute (more in `RateLimitAlgorithm`):
+
+    - sliding_window (default): a burst of 60, and never more than 60 in any minute; not used: free again.
+    - fixed_window: a burst of 60, and 120 around the boundary of two windows; not used: free again in its window.
+    - token_bucket, gcra: a burst of 60, then smoothly 1 a second; not used: free again.
+    - leaky_bucket: the same; not used: not free again.
+
     Args:
         key: its name in requests and reports.
         capacity: how much within the window, above 0; `inf` for no limit.
         window_seconds, window, per: the window, one of the three: seconds, a `RateWindow`, or a word as "minute".
-        algorithm: see `RateLimitAlgorithm`; None: the configuration's, which is the sliding window.
+        algorithm: None: the configuration's, which is the sliding window.
 
     Raises:
         ValueError: a value that cannot be, none of the three windows, or several.
@@ -270,7 +279,7 @@ class CallLimit(RateLimit):
 
     def _check_usage(self, requested: float, used: float) -> None:
         if requested == 1 and used != 1:
-            raise ValueError(
+            raise LimitValueError(
                 f"{self.key!r} was taken with 1 (implicit acquisition), and the usage of that is 1, not {used}; leave "
                 f"it out of the report, or request more than 1"
             )
@@ -309,7 +318,7 @@ def checked_amount(limit: Limit, amount: Any) -> float:
     """
     checked = number(amount, f"the requested amount of {limit.key!r}")
     if checked <= 0 or not isfinite(checked):
-        raise ValueError(f"the requested amount of {limit.key!r} must be above 0 and finite, not {amount!r}")
+        raise LimitValueError(f"the requested amount of {limit.key!r} must be above 0 and finite, not {amount!r}")
     return checked
 
 

@@ -83,8 +83,27 @@ class LimitPool:
     def acquire(self, requested: Mapping[str, float] | None = None, timeout: float | None = None) -> Acquisition:
         """Take what is requested from one of the sets, or wait for it. `acq.config` tells from which.
 
-        Arguments, result and errors are those of `LimitSet.acquire`. A set that could never serve the request is left
-        out; it is an error where that is so of every set.
+        A set that could never serve the request is left out; it is an error where that is so of every set. In a
+        running event loop it returns at once: `async with` or `await` on the result takes it, plain `with` only where
+        it is free without waiting.
+
+        Args:
+            requested: amounts by key. A CallLimit or ResourceLimit that is not named is taken with 1, a RateLimit not
+                at all. An unknown key: one log warning, and ignored.
+            timeout: seconds to wait at most; None waits as long as it takes, or until the call that asks ends.
+
+        Returns:
+            The acquisition, to be used in `with`, or released by `release()`.
+
+        Raises:
+            TimeoutError: none was free in time; nothing is taken.
+            ValueError: nothing requested and a RateLimit in the set; more than a capacity; no number above 0.
+            TypeError: `requested` is no mapping.
+            DeadlockError: this thread waits, without a timeout, for what it holds itself; see `LimitSet.acquire`.
+            concurrent.futures.CancelledError: the worker's call that asks has ended meanwhile: its `call_timeout` is
+                over, it was cancelled, or the worker stops. It is raised here, in the method, so that the method ends
+                as well; nothing is taken, and the caller has got its own error already.
+            RuntimeError: on leaving the block, where something rate-limited was not reported by `update`.
         """
         if self._only is not None:
             taken = self._only.acquire(requested, timeout)
@@ -113,7 +132,7 @@ class LimitPool:
         timeout: float | None = None,  # noqa: ASYNC109  # as `acquire`
     ) -> Acquisition:
         """`acquire` for coroutines: waits without holding up the loop. A task that is cancelled takes its request
-        back."""
+        back. Arguments, result and errors are those of `acquire`, but for DeadlockError."""
         taken = await acquire_later(self._in_order(requested), requested, timeout)
         next(self._totals)
         return taken

@@ -24,6 +24,7 @@ from concurry.runtime.limiter.arbiter import Arbiter
 from concurry.runtime.limiter.lease import Lease
 from concurry.runtime.limiter.owner import current_owner
 from concurry.runtime.limiter.waiting import wait
+from concurry.transports.errors import LimitTypeError, LimitValueError
 
 __all__ = ["LimitSet"]
 
@@ -123,7 +124,7 @@ class LimitSet:
         Args:
             requested: amounts by key. A CallLimit or ResourceLimit that is not named is taken with 1, a RateLimit not
                 at all. An unknown key: one log warning, and ignored.
-            timeout: seconds to wait at most; None waits as long as it takes.
+            timeout: seconds to wait at most; None waits as long as it takes, or until the call that asks ends.
 
         Returns:
             The acquisition, to be used in `with`, or released by `release()`.
@@ -131,7 +132,16 @@ class LimitSet:
         Raises:
             TimeoutError: it was not free in time; nothing is taken.
             ValueError: nothing requested and a RateLimit in the set; more than a capacity; no number above 0.
-            concurrent.futures.CancelledError: the call that asks has ended meanwhile.
+            TypeError: `requested` is no mapping.
+            DeadlockError: this thread waits without a timeout for so much of a ResourceLimit that it could be granted
+                only after a `with` block that this very thread is in.
+            concurrent.futures.CancelledError: the worker's call that asks has ended meanwhile: its `call_timeout` is
+                over, it was cancelled, or the worker stops. It is raised here, in the method, so that the method ends
+                as well; nothing is taken, and the caller has got its own error already.
+            RuntimeError: on leaving the block, where something rate-limited was not reported by `update`.
+
+        No retry policy tries the ValueError, TypeError, DeadlockError or RuntimeError again: they are slips in the
+        program (`concurry.errors.MisuseError`).
         """
         if not requested and self._nothing is not None:
             return self._nothing
@@ -145,7 +155,7 @@ class LimitSet:
             return self.nothing()
         lease = Lease(self._arbiter, amounts, current_owner.get())
         if not self._arbiter.try_request(lease) and wait((lease,), timeout) is None:
-            raise late((self,), requested, timeout)
+            raise late((self,), requested, timeout, (lease,))
         return Acquisition(self, lease)
 
     def try_acquire(self, requested: Mapping[str, float] | None = None) -> Acquisition:
@@ -166,7 +176,8 @@ class LimitSet:
         timeout: float | None = None,  # noqa: ASYNC109  # as `acquire`
     ) -> Acquisition:
         """`acquire` for coroutines: waits without holding up the loop. A task that is cancelled takes its request
-        back. Arguments, result and errors are those of `acquire`."""
+        back. Arguments, result and errors are those of `acquire`, but for DeadlockError: whether another task of this
+        loop will release is not known."""
         return await acquire_later((self,), requested, timeout)
 
     # -- looking -----------------------------------------------------------------------------------------------
@@ -195,7 +206,8 @@ class LimitSet:
 
     def __repr__(self) -> str:
         config = f", config={dict(self._config)!r}" if self._config else ""
-        return f"LimitSet({list(self.limits)!r}, shared={self.shared}, mode={self.mode.value!r}{config})"
+        # `mode` is left out: a hint without effect, which would be taken for the worker's
+        return f"LimitSet({list(self.limits)!r}, shared={self.shared}{config})"
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a LimitSet cannot be changed: make a new one with another {name}")
@@ -230,7 +242,7 @@ class LimitSet:
                 raise _impossible(limit, amount)
             amounts[key] = amount
         if not named and self.reported and (needed := [k for k, implied in self.reported.items() if implied is None]):
-            raise ValueError(
+            raise LimitValueError(
                 f"Must specify requested amount for RateLimit {needed}: acquire(requested={{{needed[0]!r}: ...}})"
             )
         return amounts
@@ -275,16 +287,16 @@ def _by_key(requested: Any) -> Mapping[str, Any]:
     if requested is None:
         return _EMPTY
     if not isinstance(requested, Mapping):
-        raise TypeError(
+        raise LimitTypeError(
             f"requested must be amounts by key, as {{'tokens': 100}}, not {requested!r} ({type(requested).__name__})"
         )
     return cast("Mapping[str, Any]", requested)
 
 
-def _impossible(limit: Limit, amount: Any) -> ValueError:
+def _impossible(limit: Limit, amount: Any) -> LimitValueError:
     if isnan(amount) or not 0 < amount <= _MOST:
-        return ValueError(f"the requested amount of {limit.key!r} must be above 0 and finite, not {amount!r}")
-    return ValueError(
+        return LimitValueError(f"the requested amount of {limit.key!r} must be above 0 and finite, not {amount!r}")
+    return LimitValueError(
         f"requested {amount} of {limit.key!r} exceeds capacity {limit.capacity}: it can never be fulfilled; ask for "
         f"less at a time, or raise the capacity"
     )

@@ -9,10 +9,11 @@ Called by: users (`RetryConfig`, `calculate_retry_wait`); the face, once for eac
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard
 
 from concurry.option import is_mapping
 from concurry.options import TABLE
@@ -23,8 +24,14 @@ from concurry.runtime.retry_policy import Policy
 if TYPE_CHECKING:
     from concurry.option_types import Algorithm, RetryRule, RetryRules, Validators
 
+log = logging.getLogger("concurry")
+
 FIELDS: Final = ("num_retries", "retry_on", "retry_algorithm", "retry_wait", "retry_jitter", "retry_until")
 _UNSAID: Final = 1_000_000  # a layer weaker than any that says something
+_ASK_FOR_RETRIES: Final = ("retry_on", "retry_algorithm", "retry_wait", "retry_jitter")  # of no use without num_retries
+
+
+_NO_RETRIES: Final[int] = type("int", (int,), {})(0)  # the default: a 0 that can be told from one that was given
 
 
 @dataclass(frozen=True, init=False)
@@ -42,6 +49,17 @@ class RetryConfig:
         retry_until: which results are good: one or several validators such as ``lambda result, **ctx: ...``, which
             must all hold. None: every result is.
 
+    Where a worker is given `retry_config` and single options such as `num_retries` as well, the stronger place holds
+    (`.options(...)`, then the decorator, then class arguments, then the configuration); in the same place the single
+    option holds, and the config for the rest. What is passed over is logged at debug level. Retries that are described
+    (`retry_on`, a wait) while `num_retries` is given nowhere are none: `.init()` logs a warning then.
+
+    The library's own errors about how it is used (`concurry.errors.MisuseError`: a limit that was not reported, a
+    request above the capacity, a deadlock) are never tried again, whatever `retry_on` says; nor is cancellation.
+
+    An exception that carries a wait (`Retry-After`) is waited for at least that long, without a bound; from a minute on
+    a warning is logged for each. `call_timeout` ends such a call.
+
     Predicates and validators may take, by name, `attempt` (from 1), `elapsed_time` (seconds), `method_name`,
     `worker_class_name`, `args` and `kwargs`.
 
@@ -56,9 +74,12 @@ class RetryConfig:
     retry_jitter: float
     retry_until: list[Callable[..., Any]] | None
 
+    # Whether `num_retries` was given. No field: it makes no difference to anything but a warning.
+    _says_how_often: ClassVar[bool] = True
+
     def __init__(
         self,
-        num_retries: int = 0,
+        num_retries: int = _NO_RETRIES,
         retry_on: RetryRules | None = None,
         retry_algorithm: Algorithm = RetryAlgorithm.Exponential,
         retry_wait: float = 1.0,
@@ -68,6 +89,8 @@ class RetryConfig:
         given = (num_retries, retry_on, retry_algorithm, retry_wait, retry_jitter, retry_until)
         for name, value in zip(FIELDS, given, strict=True):
             object.__setattr__(self, name, _checked(name, value, "RetryConfig"))
+        if num_retries is _NO_RETRIES:
+            object.__setattr__(self, "_says_how_often", False)
         self.compile("RetryConfig")  # for the functions' signatures
 
     def compile(self, who: str = "RetryConfig") -> Policy | None:
@@ -115,6 +138,8 @@ def compile_policies(options: Any, method_names: Iterable[str], class_name: str)
 
     Raises:
         ValueError: a value that cannot be; a dict without "*"; a method that does not exist, with the nearest name.
+
+    Logs a warning where retries are described and nobody says how many.
     """
     values, given = _values_of(options)
     methods = list(method_names)
@@ -143,6 +168,8 @@ def compile_policies(options: Any, method_names: Iterable[str], class_name: str)
 
     rest = policy_of("*")
     policies = {method: policy_of(method) if method in names else rest for method in methods}
+    _warn_of_none(values, given, class_name)
+    _tell_which_holds(values, given, class_name)
     return CompiledRetries(policies, frozenset(names))
 
 
@@ -152,6 +179,51 @@ def _values_of(options: Any) -> tuple[Mapping[str, Any], Mapping[str, int]]:
         values = {name: value for name, value in options.items() if value is not None}
         return values, dict.fromkeys(values, 0)
     return options.values, options.given
+
+
+def _warn_of_none(values: Mapping[str, Any], given: Mapping[str, int], class_name: str) -> None:
+    """Log where retries are described for this worker, and how many is said nowhere."""
+    configs = _configs(values)
+    if "num_retries" in given or any(it._says_how_often for it in configs):
+        return
+    asking = [name for name in _ASK_FOR_RETRIES if name in given]
+    if any(getattr(it, name) != _checked(name, None, class_name) for it in configs for name in _ASK_FOR_RETRIES):
+        asking.append("retry_config")
+    if asking:
+        from concurry.config import layers
+
+        # What is said of all workers is no slip of this one, which may do without retries.
+        mode = values.get("mode")
+        said = [(layer, layer.by_mode.get(mode, {}) if mode is not None else {}) for layer in layers()]
+        asking = [it for it in asking if not any(it in place for places in said for place in places)]
+    if asking:
+        log.warning(
+            "concurry: %s: %s given, and num_retries nowhere: it is 0, so nothing is tried again. Say how often, as in "
+            "num_retries=3; or num_retries=0, where none is meant",
+            class_name,
+            f"{', '.join(asking)} {'is' if len(asking) == 1 else 'are'}",
+        )
+
+
+def _tell_which_holds(values: Mapping[str, Any], given: Mapping[str, int], class_name: str) -> None:
+    """Log, for whoever looks at debug level, which of a single option and the `retry_config` holds."""
+    if not _configs(values):
+        return
+    for field in FIELDS:
+        if field in given:
+            stands = given[field] <= given.get("retry_config", _UNSAID)
+            log.debug(
+                "concurry: %s: %s=%s %s",
+                *(class_name, field, _short(values.get(field))),
+                "takes the place of that of retry_config"
+                if stands
+                else "is passed over: retry_config is said in a stronger place",
+            )
+
+
+def _configs(values: Mapping[str, Any]) -> list[RetryConfig]:
+    config = values.get("retry_config")
+    return [it for it in (config.values() if is_mapping(config) else (config,)) if isinstance(it, RetryConfig)]
 
 
 def _for_method(value: Any, method: str) -> Any:

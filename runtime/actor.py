@@ -21,6 +21,7 @@ from contextlib import nullcontext
 from types import CoroutineType
 from typing import Any
 
+from concurry.runtime.call_waits import Running
 from concurry.runtime.clock import Clock
 from concurry.runtime.plan import Method, Plan
 from concurry.runtime.raised import cut_ours, wrapped
@@ -44,8 +45,7 @@ class Actor:
     """See the module's docstring.
 
     Args:
-        member: whose actor it is: `index`, its number in the pool; `pause(seconds)`, which waits and says True, or
-            False where the actor is told to end meanwhile; as text its name, such as ``LLM[3]``.
+        member: whose actor it is: `index`, its number in the pool; `call_waits`; as text its name, such as ``LLM[3]``.
         deadlines: what watches over `call_timeout`, where any method has one.
     """
 
@@ -54,14 +54,14 @@ class Actor:
         self._plan = plan
         self._clock = clock
         self._member = member
-        self._pause: Callable[[float], bool] = member.pause
+        self._waits = member.call_waits
         self._deadlines = deadlines
         self._own_loop = OwnLoop(self.name)
         self.last_call = _StopCall()  # its `extra`: the task of the class's own async `stop`, while that runs here
         self._layers: dict[str, Callable[[Any], Any]] = {}
         self._async_layers: dict[str, Callable[[Any], Any]] = {}
         self._unwrapped: dict[str, Callable[..., Any]] = {}  # by name: what a policy that names it is wrapped around
-        self._scope: Callable[[], Any] = Leases if plan.init.leases else nullcontext
+        self._scope: Callable[[], Any] = member.call_waits.leases if plan.init.leases else nullcontext
         self.instance = self._build(member.index)
         # Invariant: the sync methods that need no layer, bound. The loop looks here first.
         self.plain = {name: getattr(self.instance, name) for name in self.without_layers(is_async=False)}
@@ -127,7 +127,7 @@ class Actor:
             attempts.CallInfo(method.name, self._plan.name),
             is_async=method.is_async,
             clock=self._clock,
-            wait=pause_async if method.is_async else self._pause,
+            wait=self._waits.pause_async if method.is_async else self._waits.pause,
             scope=self._scope,
         )
 
@@ -158,6 +158,7 @@ class Actor:
         bound, settle, scope = self._unretried(method), self.settle, self._scope
         info, policy, deadlines = attempts.CallInfo(method.name, self._plan.name), method.policy, self._deadlines
         timeout_s = method.timeout_s
+        bare = policy is None and not self._plan.init.leases
 
         def once(call: Any) -> Callable[..., Any]:
             def method_settled(*args: Any, **kwargs: Any) -> Any:
@@ -167,28 +168,40 @@ class Actor:
             return method_settled
 
         def layers(call: Any) -> Any:
-            deadline = deadlines.watch(call, self._member, timeout_s) if timeout_s is not None else None
+            deadline = self._deadline(call, timeout_s)
             try:
-                if policy is None:
-                    with scope():
-                        return once(call)(*call.args, **(call.kwargs or {}))
-                return attempts.run(
-                    policy,
-                    once(call),
-                    call.args,
-                    call.kwargs or {},
-                    info,
-                    clock=self._clock,
-                    wait=self._pause,
-                    scope=scope,
-                    deadline=deadline,
-                    **_carried(call),
-                )
+                if bare:
+                    return once(call)(*call.args, **(call.kwargs or {}))
+                with Running(call):
+                    if policy is None:
+                        with scope():
+                            return once(call)(*call.args, **(call.kwargs or {}))
+                    return attempts.run(
+                        policy,
+                        once(call),
+                        call.args,
+                        call.kwargs or {},
+                        info,
+                        clock=self._clock,
+                        wait=self._waits.pause,
+                        scope=scope,
+                        deadline=deadline,
+                        **_carried(call),
+                    )
             finally:
-                if deadline is not None:
+                if timeout_s is not None and deadlines is not None:
                     deadlines.ended(call, timeout_s)
 
         return layers
+
+    def _deadline(self, call: Any, timeout_s: float | None) -> float | None:
+        """When the call is due. In the caller's own thread nobody can end it then: no attempt begins after it."""
+        if timeout_s is None:
+            return None
+        if self._deadlines is None:
+            return self._clock.now() + timeout_s
+        due: float = self._deadlines.watch(call, self._member, timeout_s)
+        return due
 
     def async_body(self, call: Any) -> Any:
         """An awaitable of the call's result, for the loop's lane to await: the method itself where it has no layer."""
@@ -206,28 +219,32 @@ class Actor:
         bound, scope = self._unretried(method), self._scope
         info, policy, deadlines = attempts.CallInfo(method.name, self._plan.name), method.policy, self._deadlines
         timeout_s = method.timeout_s
+        bare = policy is None and not self._plan.init.leases
 
         async def layers(call: Any) -> Any:
             args, kwargs = call.args, call.kwargs or {}
-            deadline = deadlines.watch(call, self._member, timeout_s) if timeout_s is not None else None
+            deadline = self._deadline(call, timeout_s)
             try:
-                if policy is None:
-                    with scope():
-                        return await bound(*args, **kwargs)
-                return await attempts.run_async(
-                    policy,
-                    bound,
-                    args,
-                    kwargs,
-                    info,
-                    clock=self._clock,
-                    wait=pause_async,
-                    scope=scope,
-                    deadline=deadline,
-                    **_carried(call),
-                )
+                if bare:
+                    return await bound(*args, **kwargs)
+                with Running(call):
+                    if policy is None:
+                        with scope():
+                            return await bound(*args, **kwargs)
+                    return await attempts.run_async(
+                        policy,
+                        bound,
+                        args,
+                        kwargs,
+                        info,
+                        clock=self._clock,
+                        wait=self._waits.pause_async,
+                        scope=scope,
+                        deadline=deadline,
+                        **_carried(call),
+                    )
             finally:
-                if deadline is not None:
+                if timeout_s is not None and deadlines is not None:
                     deadlines.ended(call, timeout_s)
 
         return layers
@@ -286,32 +303,6 @@ def _bound(instance: Any, name: str) -> Callable[..., Any]:
     raw: Any = next(vars(owner)[name] for owner in cls.__mro__ if name in vars(owner))
     bound: Callable[..., Any] = raw.__get__(instance, cls) if hasattr(raw, "__get__") else raw
     return bound
-
-
-class Leases:
-    """What one attempt of a call holds of the limits: given back when it ends, however it ends."""
-
-    __slots__ = ("_owner", "_token")
-
-    def __enter__(self) -> None:
-        from concurry.runtime.limiter.owner import LeaseOwner, current_owner
-
-        self._owner = LeaseOwner("a call")
-        self._token = current_owner.set(self._owner)
-
-    def __exit__(self, *_: object) -> None:
-        from concurry.runtime.limiter.owner import current_owner
-
-        current_owner.reset(self._token)
-        self._owner.close()
-
-
-async def pause_async(seconds: float) -> bool:
-    """Let the loop run other calls for that long. The actor's end cancels it."""
-    import asyncio
-
-    await asyncio.sleep(seconds)
-    return True
 
 
 def _carried(call: Any) -> dict[str, Any]:

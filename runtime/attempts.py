@@ -34,6 +34,8 @@ from concurry.transports.errors import RetryValidationError
 
 log = logging.getLogger("concurry")
 
+_LONG_WAIT_S = 60.0  # of a wait that somebody else asks for: from here on a user wonders why nothing happens
+
 Scope = Callable[[], AbstractContextManager[object, None]]
 
 
@@ -180,13 +182,20 @@ class Attempts:
         return retries
 
     def _next(self, now: float) -> Wait | Raise:
-        seconds = self._policy.wait_s(self.number, self._error, random=self._random, wall=self._wall)
+        own, carried = self._policy.waits_s(self.number, self._error, random=self._random, wall=self._wall)
+        seconds = max(own, carried)
         if self._deadline is not None and now + seconds >= self._deadline:
             left = max(0.0, self._deadline - now)
             return Raise(
                 self._late(f"attempt {self.number + 1} needs a wait of {seconds:.3g} s, {left:.3g} s are left")
             )
         log.debug("concurry: %s: attempt %d: %s; again in %.3g s", self._call, self.number, self._outcome, seconds)
+        if carried >= _LONG_WAIT_S and carried > own:
+            log.warning(
+                "concurry: %s: %s asks for a wait of %g s (Retry-After), so attempt %d begins only then. Nothing of "
+                "ours bounds such a wait: set call_timeout, which ends the call at once where its time would not do",
+                *(self._call, type(self._error).__name__, round(carried, 1), self.number + 1),
+            )
         return Wait(seconds)
 
     def _context(self, now: float) -> dict[str, Any]:

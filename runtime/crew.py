@@ -45,7 +45,7 @@ class Crew:
         while (job := place.receive()) is not None:
             fn, argument = job
             fn(argument)
-            job = fn = argument = None  # type: ignore[assignment]
+            job = fn = argument = None
             with self._lock:
                 if self._closed:
                     return

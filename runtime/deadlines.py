@@ -104,7 +104,7 @@ class Deadlines:
 
     def _expire(self, call: Any, member: Any, seconds: float) -> None:
         task, method = call.extra, call.name
-        stuck = task is None
+        stuck = task is None and not member.call_waits.waits(call)  # else its wait ends with it, and the method soon
         if not call.abandon(
             TimeoutError(
                 f"{member}.{method}() was not done within its call_timeout of {seconds:g} s"
@@ -114,10 +114,10 @@ class Deadlines:
             return
         if task is not None:
             interrupt(task)
-        else:
+        elif stuck:
             log.warning(
                 "%s: %s() runs past its call_timeout of %g s. Its thread cannot be stopped: the actor stays busy until "
-                "the method returns. Give the method a time-out of its own, or use mode='process'.",
+                "the method returns. Give what the method waits for a time-out of its own, shorter than call_timeout.",
                 member,
                 method,
                 seconds,
@@ -139,7 +139,9 @@ class Deadlines:
                 continue
             since = before.get(call, now)
             if now - since >= span:
-                reason = f"{self._name}.{call.name}() never started: every actor is held by a call past its call_timeout"
+                reason = (
+                    f"{self._name}.{call.name}() never started: every actor is held by a call past its call_timeout"
+                )
                 self._pool.give_up(call, TimeoutError(reason))
             else:
                 self._seen[call] = since

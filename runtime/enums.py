@@ -64,7 +64,23 @@ class LoadBalancingAlgorithm(NamedEnum):
 
 
 class RateLimitAlgorithm(NamedEnum):
-    """How a `RateLimit` counts; see `concurry.runtime.limiter.algorithms`."""
+    """How a `RateLimit` counts. The default is `SlidingWindow` (another one: the setting `rate_limit_algorithm`).
+
+    Each grants a limit of 60 in 60 seconds 60 a minute in the long run, and all 60 at one moment, a burst, where
+    nothing was taken before. They differ in what may follow that, and in what comes free of what was not used:
+
+    - `SlidingWindow`: at most 60 in any 60 s. After a burst nothing for 60 s, then the next 60. What is not used comes
+      free at once, as long as it counts.
+    - `FixedWindow`: at most 60 in each window, counted from the first grant; so 120 around the end of a window. After
+      a burst nothing until the window ends, then the next 60. What is not used comes free within its window.
+    - `TokenBucket` and `GCRA`: 60, and 1 more each second: at most 120 in the first 60 s, 60 in each 60 s after that.
+      After a burst 1 each second: they smooth. What is not used comes free at once.
+    - `LeakyBucket`: as these two, and smooths alike; but what is not used does not come free, it runs out with time.
+
+    The sliding window is the one that never grants more than a provider allows who counts over any minute. No burst at
+    all takes a smaller limit of the same rate, such as 1 in 1 s; then nobody can request more than 1 at a time.
+    What is used beyond the request is charged in each of them, and later grants wait for it.
+    """
 
     TokenBucket = "token_bucket", "token"
     LeakyBucket = "leaky_bucket", "leaky"

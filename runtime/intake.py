@@ -24,12 +24,14 @@ from concurry.runtime.foreign import ConcurrentFuture
 from concurry.runtime.future import PENDING
 from concurry.runtime.mailbox import Bound, Mailbox
 from concurry.runtime.settle import interrupt
+from concurry.runtime.waits import here
 
 
 class Intake:
     """One lane of a pool: the methods that share a mailbox.
 
     Attributes:
+        cancelled: how many calls were cancelled that had not begun.
         sole: the one actor, or lane of one, behind it, where there is only one; for deadlock detection.
     """
 
@@ -37,6 +39,7 @@ class Intake:
         self.mailbox = mailbox
         self.bound = bound
         self.sole: Any = None
+        self.cancelled = 0
         self.parked: dict[Any, Any] = {}  # whoever takes a call out of it goes on with that call
         self._unwrap = unwrap
         self._draining = False
@@ -77,7 +80,7 @@ class Intake:
         futures = arguments.find(call.args, call.kwargs) if self._unwrap else ()
         parked = _Parked(self, call, futures) if futures else None  # before a place is taken: it may refuse a future
         if self.bound is not None:
-            self.bound.admit()
+            self.bound.admit(may_block=self.sole is None or here.member is not self.sole)
         if parked is not None:
             self._park(call, parked)
         else:
@@ -166,6 +169,7 @@ class Intake:
         """See `BaseFuture.cancel`."""
         task = call.extra
         if call.withdraw(CancelledError()):
+            self.cancelled += 1
             self._gone(call)
             return True
         if task is not None and call.abandon(CancelledError()):
@@ -192,11 +196,13 @@ class Intake:
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
-    def close(self, refusal: Callable[[], BaseException], left_reason: Callable[[], BaseException]) -> None:
-        """Take no more calls, and end those that wait, each with a `left_reason()`."""
+    def close(self, refusal: Callable[[], BaseException], left_reason: Callable[[], BaseException]) -> int:
+        """Take no more calls, and end those that wait, each with a `left_reason()`. Returns how many these were."""
         left = self.mailbox.close(refusal)
-        for call in [*left, *[call for call in list(self.parked) if self._unpark(call)]]:
-            call.withdraw(left_reason())
+        ended = [*left, *[call for call in list(self.parked) if self._unpark(call)]]
+        count = sum(call.withdraw(left_reason()) for call in ended)
+        self.cancelled += count
+        return count
 
     def drain(self) -> None:
         """Let what was accepted be run, and the actors end when nothing is left."""

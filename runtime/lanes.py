@@ -20,7 +20,6 @@ from concurry.runtime.mailbox import CLOSED
 from concurry.runtime.settle import GENERATORS, refuse_generator
 from concurry.runtime.waits import here
 
-
 _task_class: Any = None
 
 

@@ -228,16 +228,20 @@ class Bound:
         self._refusal: Callable[[], BaseException] | None = None
         self._lock = allocate_lock()  # protects the fields above; the innermost lock
 
-    def admit(self) -> None:
-        """Take one place, waiting for it where `on_full="block"`. Raises MailboxFullError, or the refusal."""
+    def admit(self, *, may_block: bool = True) -> None:
+        """Take one place, waiting for it where `on_full="block"`. Raises MailboxFullError, or the refusal.
+
+        Args:
+            may_block: False for the one actor that takes the calls: it would wait for itself.
+        """
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal()
             if self._used < self.capacity:
                 self._used += 1
                 return
-            if not self._block or notifier.is_here():
-                raise MailboxFullError(self._full())
+            if not self._block or not may_block or notifier.is_here():
+                raise MailboxFullError(self._full(may_block))
             place = allocate_lock()
             place.acquire()
             self._blocked.append(place)
@@ -279,8 +283,10 @@ class Bound:
         self._lock = allocate_lock()
         self._refusal = refusal
 
-    def _full(self) -> str:
+    def _full(self, may_block: bool) -> str:
         why = "the notifier thread must never block" if self._block else 'on_full="raise"'
+        if not may_block:
+            why = "its only actor would wait for itself"
         return (
             f"the mailbox of {self._who} is full: {self.capacity} calls wait (mailbox_size={self.capacity}; {why}). "
             f"Submit fewer at once, wait for results in between, or raise mailbox_size."

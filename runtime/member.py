@@ -13,11 +13,11 @@ Called by: the transport (`serve`, `serve_async`, `serve_direct`, `gone`: it is 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from concurry.runtime.actor import Actor
+from concurry.runtime.call_waits import CallWaits
 from concurry.runtime.lanes import LoopLane
 from concurry.runtime.loop import serve
 from concurry.runtime.mailbox import Mailbox
@@ -37,7 +37,7 @@ class Member:
     Attributes:
         call: the one that runs, where it runs one at a time.
         total, failed: calls that have ended, and those of them that raised.
-        ending: set when the actor shall end without waiting any further.
+        call_waits: what its calls wait for inside their methods.
     """
 
     interleaves = False  # see `waits`
@@ -55,7 +55,7 @@ class Member:
         self.call: Any = None
         self.total = 0
         self.failed = 0
-        self.ending = threading.Event()
+        self.call_waits = CallWaits()
         self.lane: LoopLane | None = None
         self.side: SideLane | None = None
         self.give: Callable[[Any], bool] = self._give_later
@@ -73,10 +73,6 @@ class Member:
         lane, side = self.lane, self.side
         beside = side is not None and side.call is not None
         return (self.call is not None) + (lane.active if lane is not None else 0) + beside
-
-    def pause(self, seconds: float) -> bool:
-        """Wait in a call, such as before its next attempt. False: the actor shall end now."""
-        return not self.ending.wait(min(seconds, threading.TIMEOUT_MAX))
 
     def _give_later(self, call: Any) -> bool:
         raise AssertionError("a member is given calls while it is ready, and only then")
@@ -118,14 +114,14 @@ class Member:
 
     def _counts(self) -> tuple[int, int]:
         total, failed = self.total, self.failed
-        for beside in (self.side, self.lane and self.lane.crew_counts):
-            if beside is not None:
-                total, failed = total + beside.total, failed + beside.failed
+        if self.side is not None:
+            total, failed = total + self.side.total, failed + self.side.failed
+        if self.lane is not None:
+            total, failed = total + self.lane.crew_counts.total, failed + self.lane.crew_counts.failed
         return total, failed
 
     def interrupt(self) -> None:
-        """Do not wait any further: in pauses between attempts, and in async methods, which are cancelled."""
-        self.ending.set()
+        """Do not wait any further in async methods: they are cancelled."""
         last_words = self._last_words or (self._actor and self._actor.last_call.extra)
         if last_words:
             interrupt(last_words)
@@ -235,12 +231,13 @@ class Member:
 
     async def _end_async(self, actor: Actor) -> None:
         """The class's own `stop`, as a task, so that it can be cancelled when the time is over."""
-        ending = actor.end()
+        awaitable: Any
+        ending = awaitable = actor.end()
         if ending.__class__ not in UNSETTLED:
             return
         import asyncio
 
-        self._last_words = task = asyncio.ensure_future(ending)
+        self._last_words = task = asyncio.ensure_future(awaitable)
         try:
             await asyncio.wait([task])
         finally:

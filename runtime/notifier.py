@@ -42,7 +42,9 @@ class Notifier:
             self._thread.start()
         except RuntimeError as error:  # the system has no more threads, or the interpreter ends
             self._thread = None
-            log.warning("concurry: callbacks wait, since their thread cannot be started (%s); the next post tries again", error)
+            log.warning(
+                "concurry: callbacks wait, since their thread cannot be started (%s); the next post tries again", error
+            )
 
     def is_here(self) -> bool:
         """Whether the caller is the notifier thread, which must never block on a mailbox."""

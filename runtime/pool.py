@@ -40,7 +40,9 @@ class Pool:
         self.intakes = [Intake(Mailbox(plan.choose, bound), bound, unwrap=plan.unwrap) for _ in lanes]
         self._lane_of = {name: intake for lane, intake in zip(lanes, self.intakes, strict=True) for name in lane}
         self.deadlines = (
-            Deadlines(clock, plan.name, self, lambda name: plan.methods[name].timeout_s) if plan.times_out else None
+            Deadlines(clock, plan.name, self, lambda name: plan.methods[name].timeout_s)
+            if plan.times_out and not transport.direct
+            else None
         )
         self.members = [Member(self, index) for index in range(plan.actors)]
         self.spawner: Spawner | None = None
@@ -133,6 +135,7 @@ class Pool:
             "name": self.plan.name,
             "mode": self.plan.mode,
             "queued": self.queued(),
+            "cancelled": sum(intake.cancelled for intake in self.intakes),
             "running": sum(worker["running"] for worker in workers),
             **figures,
             "alive": self.alive(),

@@ -21,6 +21,7 @@ from concurry.runtime.enums import RetryAlgorithm
 from concurry.runtime.retry_after import carried_wait_s
 from concurry.runtime.retry_check import Check
 from concurry.runtime.retry_notes import brief
+from concurry.transports.errors import MisuseError
 
 log = logging.getLogger("concurry")
 
@@ -74,26 +75,38 @@ class Policy(NamedTuple):
         Args:
             random: gives numbers in [0, 1); wall: the time of day in seconds since 1970.
         """
+        return max(self.waits_s(attempt, exception, random=random, wall=wall))
+
+    def waits_s(
+        self,
+        attempt: int,
+        exception: BaseException | None = None,
+        *,
+        random: Callable[[], float] = random.random,
+        wall: Callable[[], float] = time.time,
+    ) -> tuple[float, float]:
+        """The two of which `wait_s` is the longer: the policy's own wait, and the one that `exception` carries."""
         seconds = base_wait_s(self.algorithm, self.wait, attempt)
         if self.jitter > 0:
             seconds *= random()
-        return seconds if exception is None else max(seconds, carried_wait_s(exception, wall))
+        return seconds, 0.0 if exception is None else carried_wait_s(exception, wall)
 
     def retries_type(self, exception: BaseException) -> bool:
-        """Whether the types alone say that `exception` is tried again. Cancellation never is: somebody asked for it."""
-        return isinstance(exception, self.types) and not is_cancellation(exception)
+        """Whether the types alone say that `exception` is tried again. Cancellation and misuse never are."""
+        return isinstance(exception, self.types) and not (is_cancellation(exception) or is_misuse(exception))
 
     def retries_exception(
         self, exception: BaseException, context: Mapping[str, Any], complaints: list[str] | None = None
     ) -> bool:
-        """Whether `exception` is tried again: the types first, then the predicates, which see `Exception`s only.
+        """Whether `exception` is tried again: the types first, then the predicates, which see `Exception`s only, and
+        no misuse of ours.
 
         A predicate that raises says neither yes nor no; the next one is asked. What it raised is appended to
         `complaints`, for a note on the exception that the caller will see.
         """
         if self.retries_type(exception):
             return True
-        if not isinstance(exception, Exception):
+        if not isinstance(exception, Exception) or is_misuse(exception):
             return False
         known = {**context, "exception": exception}
         for predicate in self.predicates:
@@ -159,3 +172,11 @@ def is_cancellation(exception: BaseException) -> bool:
     # Where nobody has imported asyncio there are none of its exceptions.
     module = sys.modules.get("asyncio.exceptions")
     return isinstance(exception, GeneratorExit) or (module is not None and isinstance(exception, module.CancelledError))
+
+
+def is_misuse(exception: BaseException) -> bool:
+    """Whether this is the library's own word on how it is used, also as one of a group: the next attempt would end
+    alike, and what was paid for would be paid for again."""
+    if isinstance(exception, BaseExceptionGroup):
+        return exception.subgroup(MisuseError) is not None  # pyright: ignore[reportUnknownMemberType]
+    return isinstance(exception, MisuseError)

@@ -59,10 +59,12 @@ class OwnLoop:
 
     def _run(self, awaitable: Any, call: Any) -> Any:
         import asyncio
+        import contextvars
 
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                # In an empty context: the loop's own handles keep the context they were made in, as long as it lives.
+                self._loop = contextvars.Context().run(asyncio.new_event_loop)
             loop = self._loop
             task = asyncio.ensure_future(awaitable, loop=loop)
             call.extra = task

@@ -1,6 +1,7 @@
 """The end of a pool: asked for, at interpreter exit, by a handle that was dropped, in a forked child.
 
-    stop:  refuse new calls -> cancel those that wait -> wait for those that run, one deadline for all
+    stop:  refuse new calls -> cancel those that wait in the mailbox; end those that wait inside their method, for
+           limits or for their next attempt -> wait for those that run, one deadline for all
            -> give up on what still runs: its future fails, its task is cancelled -> report threads that are stuck
     drain: nobody holds the handle any more: accepted calls finish, then the actors end; nobody waits for that
     exit:  stop, with `exit_timeout`, for every pool that is left; all at once, before the interpreter goes
@@ -65,14 +66,34 @@ def refusal(plan: Plan) -> Callable[[], BaseException]:
     return stopped
 
 
-def close_intakes(pool: Any) -> None:
-    """Take no more calls; those that wait are cancelled."""
-    for intake in pool.intakes:
-        intake.close(refusal(pool.plan), CancelledError)
+def close_intakes(pool: Any) -> int:
+    """Take no more calls; those that wait are cancelled. Returns how many."""
+    what = "Worker pool" if pool.plan.pooled else "Worker"
+
+    def cancelled() -> BaseException:
+        return CancelledError(
+            f"{what} is stopped: {pool.plan.name} was stopped before this call began. Collect results before stop(), "
+            f"which the end of a `with` block calls."
+        )
+
+    return sum(intake.close(refusal(pool.plan), cancelled) for intake in pool.intakes)
 
 
-def stop(pool: Any, timeout_s: float | None, *, grace_s: float = _GRACE_S, quiet: bool = False) -> None:
-    """Stop a pool.
+def leave_waits(pool: Any) -> None:
+    """Calls that wait inside their method, for limits or for their next attempt, end: they are not running anything."""
+    what = "Worker pool" if pool.plan.pooled else "Worker"
+    for member in pool.supervisor.everybody():
+
+        def waited(call: Any, member: Any = member) -> BaseException:
+            return WorkerStoppedError(
+                f"{what} is stopped: {member}.{call.name}() waited for its limits, which were not taken"
+            )
+
+        member.call_waits.leave(waited)
+
+
+def stop(pool: Any, timeout_s: float | None, *, grace_s: float = _GRACE_S, quiet: bool = False) -> int:
+    """Stop a pool. Again: returns at once. Returns how many calls were cancelled that had not begun.
 
     Args:
         timeout_s: how long calls that run may go on; None: as long as they need.
@@ -80,10 +101,14 @@ def stop(pool: Any, timeout_s: float | None, *, grace_s: float = _GRACE_S, quiet
         quiet: log what is stuck for debugging only.
     """
     if pool.forked:
-        return  # its actors live in the parent, and are the parent's to stop
+        return 0  # its actors live in the parent, and are the parent's to stop
+    if pool.supervisor.finished:
+        return 0
     pool.supervisor.close()
-    close_intakes(pool)
+    cancelled = close_intakes(pool)
+    leave_waits(pool)
     _finish(pool, None if timeout_s is None else pool.clock.now() + timeout_s, grace_s, quiet)
+    return cancelled
 
 
 def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> None:
@@ -162,6 +187,7 @@ def _at_exit() -> None:
     for pool in pools:
         pool.supervisor.close()
         close_intakes(pool)
+        leave_waits(pool)
     began = pools[0].clock.now() if pools else 0.0
     for pool in pools:
         timeout = pool.plan.exit_timeout_s

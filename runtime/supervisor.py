@@ -35,6 +35,7 @@ class Supervisor:
         closing: no actor is started again. Set once, by `shutdown` or when the pool has failed.
         draining: what was accepted is still run, and started again for; then the pool is over.
         past: figures of on-demand actors that are gone.
+        finished: the pool is over, but for threads that are stuck in a user's call.
     """
 
     def __init__(self, pool: Any) -> None:
@@ -44,8 +45,8 @@ class Supervisor:
         self.past = {"done": 0, "failed": 0, "total_dispatched": 0, "restarts": 0}
         self._on_demand: set[Member] = set()
         self._launched = 0
-        # Protects the fields below and members' states. Reentrant: a transport may report from within `open`. Order: this
-        # one, then a mailbox's; on demand the other way round, since there the mailbox launches.
+        # Protects the fields below and members' states. Reentrant: a transport may report from within `open`. Order:
+        # this one, then a mailbox's; on demand the other way round, since there the mailbox launches.
         self._lock = threading.RLock()
         self._unbuilt = len(pool.members)
         self._starting = True
@@ -53,7 +54,7 @@ class Supervisor:
         self._all_built = threading.Lock()  # held until every actor is built, or one has failed
         self._all_built.acquire()
         self._living = 0  # incarnations that are open
-        self._finished = False
+        self.finished = False
         self._pending: dict[Member, Any] = {}  # those that are to be started again -> their timers
 
     # -- starting ------------------------------------------------------------------------------------------------
@@ -69,8 +70,9 @@ class Supervisor:
                 self._open(member)
             if pool.members and not acquire_within(self._all_built, pool.plan.init_timeout_s):
                 late = self._init_late()
-        except BaseException as error:
-            late = error
+        except BaseException as failed:
+            late = failed
+        error: BaseException | None = None
         with self._lock:
             self._starting = False
             error, self._error = self._error or late, None
@@ -279,7 +281,7 @@ class Supervisor:
         with self._lock:
             if self._living:
                 return
-            if self._finished:  # the last of those that were stuck when the pool was stopped
+            if self.finished:  # the last of those that were stuck when the pool was stopped
                 self.pool.plan.init.let_go()
                 return
         shutdown.close_intakes(self.pool)
@@ -293,9 +295,9 @@ class Supervisor:
     def finish(self) -> threading.Thread | None:
         """Let go what the pool shares with others. Once. Returns a thread that now ends, for joining."""
         with self._lock:
-            if self._finished:
+            if self.finished:
                 return None
-            self._finished = True
+            self.finished = True
             if not self._living:
                 self.pool.plan.init.let_go()
         if self.pool.deadlines is not None:

@@ -83,4 +83,3 @@ class AioTransport(Transport):
 
     def open(self, job: Job) -> Channel:
         return LoopChannel(job)
-

@@ -15,6 +15,10 @@ message says who, what, why and what to do.
     ├── RemoteError                    an exception that could not be rebuilt on this side
     │   └── RemoteBaseError            SystemExit, KeyboardInterrupt, ... raised inside a method
     ├── RetryValidationError           retries are used up and no result passed the validators
+    ├── MisuseError                    a slip in the program, which no retry policy tries again; DeadlockError is one
+    │   ├── LimitStateError            (also RuntimeError) a report that is missing, or comes too late
+    │   ├── LimitValueError            (also ValueError) an amount, a usage or a timeout that cannot be
+    │   └── LimitTypeError             (also TypeError) amounts that are no mapping
     ├── EncodeError                    an argument or result cannot be sent
     └── ProtocolError                  a frame that no peer of ours would send
 """
@@ -28,7 +32,11 @@ __all__ = [
     "DeadlockError",
     "EncodeError",
     "ForkedHandleError",
+    "LimitStateError",
+    "LimitTypeError",
+    "LimitValueError",
     "MailboxFullError",
+    "MisuseError",
     "ProtocolError",
     "RemoteBaseError",
     "RemoteError",
@@ -54,6 +62,23 @@ def _rebuild(cls: type[ConcurryError], args: tuple[Any, ...], state: dict[str, A
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+class MisuseError(ConcurryError):
+    """The library is used in a way that cannot work, such as a limit that is never reported. The next attempt would end
+    alike, and what was paid for would be paid for again: so no retry policy tries it again, whatever it says."""
+
+
+class LimitStateError(MisuseError, RuntimeError):
+    """An acquisition was not reported before its block ended, or is used after it was released."""
+
+
+class LimitValueError(MisuseError, ValueError):
+    """What is requested or reported of a limit cannot be: more than the capacity, nothing, no number."""
+
+
+class LimitTypeError(MisuseError, TypeError):
+    """What is requested or reported of limits is no mapping from keys to amounts."""
 
 
 class WorkerError(ConcurryError):
@@ -115,8 +140,9 @@ class MailboxFullError(WorkerError):
     """The mailbox holds `mailbox_size` calls and `on_full="raise"`, or the caller is one that must never block."""
 
 
-class DeadlockError(WorkerError):
-    """Waiting for this call could never end: it waits, directly or through others, for the one who waits."""
+class DeadlockError(WorkerError, MisuseError):
+    """A wait that could never end: for a call that waits, directly or through others, for the one who waits; or for
+    limits that the waiting thread itself holds."""
 
 
 class ForkedHandleError(WorkerError):

@@ -66,10 +66,11 @@ class Arbiter:
         clock: what time it is, and the timer.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_due", "_lines", "_lock", "_meters", "_now", "_requests", "_timer")
+    __slots__ = ("__weakref__", "_clock", "_due", "_lines", "_lock", "_meters", "_now", "_requests", "_timer", "holds")
 
     def __init__(self, meters: Mapping[str, Meter], clock: Clock = system_clock) -> None:
         self._meters = dict(meters)
+        self.holds = any(meter.holds for meter in meters.values())  # whether some of it frees itself by release only
         self._clock = clock
         self._now = clock.now
         # Protects all below, the meters, and the state of every lease. Under it are taken an owner's lock, a ticket's
@@ -109,7 +110,7 @@ class Arbiter:
         try:
             with self._lock:
                 owner = lease.owner
-                if owner is not None and not owner.add(lease):
+                if owner is not None and not owner.add(lease, waits=True):
                     refused = ticket.claim()
                 else:
                     self._requests += 1
@@ -176,12 +177,18 @@ class Arbiter:
 
     def end(self, lease: Lease) -> None:
         """The owner has ended: take a wait back and tell the waiter, or release what is held."""
-        ticket = lease.ticket
-        if ticket is not None and ticket.claim():
-            self.withdraw(lease)
-            ticket.wake()
-        else:
+        if not self.end_wait(lease):
             self.release(lease)  # also a grant that is being made right now: the lock orders the two
+
+    def end_wait(self, lease: Lease) -> bool:
+        """Take a wait back and tell the waiter. False: it does not wait, or not any more."""
+        with self._lock:  # a request that is being made right now has its ticket when this is free
+            ticket = lease.ticket
+        if ticket is None or not ticket.claim():
+            return False
+        self.withdraw(lease)
+        ticket.wake()
+        return True
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -201,6 +208,11 @@ class Arbiter:
                 max((meter.free_at(amount, now) for meter, amount in wanted), default=now),
                 max((meter.used(now) / meter.capacity for meter, _ in wanted), default=0),
             )
+
+    def never_fits(self, key: str, amount: float) -> float | None:
+        """The capacity of a limit that frees nothing by itself, where `amount` is more than that; else None."""
+        meter = self._meters[key]  # what is looked at never changes: no lock
+        return meter.capacity if meter.holds and amount > meter.capacity else None
 
     def look(self, key: str) -> tuple[float, int]:
         """How much of a limit is taken (above its capacity where there is debt), and how many wait for it."""

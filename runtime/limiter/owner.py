@@ -14,6 +14,8 @@ from _thread import allocate_lock
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from concurry.runtime.limiter.lease import WAITING
+
 if TYPE_CHECKING:
     from concurry.runtime.limiter.lease import Lease
 
@@ -21,24 +23,27 @@ if TYPE_CHECKING:
 class LeaseOwner:
     """What one attempt of a call holds. `name`: for messages."""
 
-    __slots__ = ("_leases", "_lock", "name")
+    __slots__ = ("_leases", "_lock", "_never_waits", "_refuses", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         # Invariant: the leases that wait or are held; None once it is closed. Made with the first lease: most calls
         # take none.
         self._leases: set[Lease] | None = _NOTHING
-        self._lock = allocate_lock()  # protects `_leases`; may be taken under an arbiter's lock, never around one
+        self._refuses = False
+        self._never_waits = False
+        # Protects the fields above; may be taken under an arbiter's lock, never around one.
+        self._lock = allocate_lock()
 
     @property
     def closed(self) -> bool:
         """Whether it has ended."""
         return self._leases is None
 
-    def add(self, lease: Lease) -> bool:
-        """Note a lease that waits or is granted. False: the owner has ended, the lease must not be granted."""
+    def add(self, lease: Lease, *, waits: bool = False) -> bool:
+        """Note a lease that is granted, or that `waits`. False: the owner has ended, it must not be granted."""
         with self._lock:
-            if self._leases is None:
+            if self._leases is None or self._refuses or (waits and self._never_waits):
                 return False
             if self._leases is _NOTHING:
                 self._leases = set()
@@ -50,6 +55,25 @@ class LeaseOwner:
         with self._lock:
             if self._leases:
                 self._leases.discard(lease)
+
+    def waits(self) -> bool:
+        """Whether a request of its waits now."""
+        with self._lock:
+            return any(lease.state == WAITING for lease in self._leases or ())
+
+    def refuse(self, *, waits_only: bool = False) -> None:
+        """Nobody wants the result any more, but the method still runs: its waits are taken back, and a later request is
+        refused. What it holds stays held until `close`. Idempotent, from any thread.
+
+        Args:
+            waits_only: a later request is granted all the same where it is free at once.
+        """
+        with self._lock:
+            self._never_waits = True
+            self._refuses = self._refuses or not waits_only
+            leases = list(self._leases or ())
+        for lease in leases:
+            lease.arbiter.end_wait(lease)
 
     def close(self) -> None:
         """End: every wait is taken back and every lease is released. Idempotent, from any thread."""

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 
 from concurry.runtime.future import acquire_within
+from concurry.runtime.limiter.blocks import own_hold
 from concurry.runtime.limiter.lease import HELD, Lease, Ticket
+from concurry.transports.errors import DeadlockError
 
 
 def take_now(leases: Sequence[Lease]) -> Lease | None:
@@ -35,7 +37,10 @@ def wait(leases: Sequence[Lease], timeout: float | None) -> Lease | None:
 
     Raises:
         concurrent.futures.CancelledError: the owner of the leases has ended.
+        DeadlockError: without a timeout, this thread itself holds what it would wait for.
     """
+    if timeout is None and (own := own_hold(leases)) is not None:
+        raise DeadlockError(f"a wait for limits that could never end: {own}")
     gate = allocate_lock()
     gate.acquire()
     ticket = Ticket(gate.release)

@@ -228,8 +228,8 @@ def join(self, timeout=None):
     return real(self, timeout)
 threading.Thread.join = join
 try:
-    print("waits", flush=True)
     with worker:
+        print("waits", flush=True)
         futures[0].result()
 finally:
     os._exit(5)

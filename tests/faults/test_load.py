@@ -152,7 +152,7 @@ def test_eight_threads_keep_their_order_over_three_thousand_calls(start: Any, wa
 
 
 def test_an_idle_actor_whose_thread_dies_keeps_the_order(start: Any) -> None:  # F25: a kill, as far as a thread has one
-    """An exception thrown into a thread that waits for a call: it comes up when the call arrives, outside any method."""
+    """An exception thrown into a thread that waits for a call comes up when the call arrives, outside any method."""
     seen: list[int] = []
 
     class Shares(Worker):
@@ -182,14 +182,11 @@ def test_an_idle_actor_whose_thread_dies_keeps_the_order(start: Any) -> None:  #
 @pytest.mark.parametrize("way_name", ["pool", "concurrent", "asyncio", "demand"])
 def test_a_call_that_sleeps_for_ever_and_good_ones_behind_it(start: Any, way_name: str, event: Any) -> None:  # F33
     worker, began, go = start(Works, way_name, call_timeout=0.5), event(), event()
-    if way_name == "asyncio":
-        bad = worker.hold_later(began)
-    else:
-        bad = worker.hold(began, go)
+    bad = worker.hold_later(began) if way_name == "asyncio" else worker.hold(began, go)
     assert began.wait(20)
     since = time.monotonic()
     good = [worker.echo(n) for n in range(100)]
-    with pytest.raises(TimeoutError, match="call_timeout of 0.5 s"):
+    with pytest.raises(TimeoutError, match=r"call_timeout of 0\.5 s"):
         bad.result(20)
     assert time.monotonic() - since < 0.5 + 5
     assert gather(good, timeout=20) == list(range(100))

@@ -138,8 +138,8 @@ def submit_against_stop(cls: Any, way: Any, rounds: int) -> None:
                     mine.append(worker.echo(len(mine)))
                     if len(mine) % 3 == 0:
                         mine.append(worker.echo_later(len(mine)))
-            except BaseException as error:
-                refused.append(error)
+            except BaseException as refusal:
+                refused.append(refusal)
 
         threads = [threading.Thread(target=submit, args=(mine,)) for mine in accepted]
         for thread in threads:

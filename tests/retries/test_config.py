@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
+import logging
 import math
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from concurry import Worker
+from concurry.config import layers, temp_config
 from concurry.options import TABLE, Options
 from concurry.retry import FIELDS, CompiledRetries, RetryConfig, compile_policies
 from concurry.runtime.enums import RetryAlgorithm
@@ -241,6 +246,112 @@ def test_a_single_option_beside_a_config_takes_its_place() -> None:
 def test_the_layers_of_options(layers: list[dict[str, Any]], retries: int, wait: float) -> None:
     made = policy(Options.resolve(layers, worker="LLM"))
     assert (made.num_retries, made.wait) == (retries, wait)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[str]]:
+    """What was logged so far on a level; asking empties the list."""
+    caplog.set_level(logging.DEBUG, logger="concurry")
+
+    def take(level: str) -> list[str]:
+        messages = [it.getMessage() for it in caplog.records if it.levelname == level and it.name == "concurry"]
+        caplog.clear()
+        return messages
+
+    return take
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"retry_on": [OSError]}, ["retry_on"]),
+        ({"retry_wait": 2, "retry_algorithm": "linear"}, ["retry_algorithm", "retry_wait"]),
+        ({"retry_jitter": 0}, ["retry_jitter"]),
+        ({"retry_on": {"*": Exception, "embed": OSError}}, ["retry_on"]),
+        ({"retry_until": good, "retry_wait": 1}, ["retry_wait"]),
+        ({"retry_config": RetryConfig(retry_on=[OSError])}, ["retry_config"]),
+        ({"retry_config": RetryConfig(retry_wait=2, retry_until=good)}, ["retry_config"]),
+        ({"retry_config": {"*": RetryConfig(), "embed": RetryConfig(retry_algorithm="fixed")}}, ["retry_config"]),
+        ({"retry_config": RetryConfig(), "retry_on": OSError}, ["retry_on"]),
+    ],
+)
+def test_retries_of_which_nobody_said_how_many(options: dict[str, Any], named: list[str], said: Any) -> None:
+    for given in (options, Options.resolve([{"mode": "sync"}, options], worker="LLM")):
+        compiled(given)
+        (warning,) = said("WARNING")
+        assert "LLM" in warning
+        assert ", ".join(named) in warning
+        assert "nothing is tried again" in warning
+        assert "num_retries=3" in warning
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retry_on": [OSError], "num_retries": 0},
+        {"retry_on": [OSError], "num_retries": {"*": 0, "embed": 2}},
+        {"retry_on": [OSError], "retry_config": RetryConfig(num_retries=0)},
+        {"retry_config": RetryConfig(0, retry_on=[OSError])},
+        {"retry_config": RetryConfig(num_retries="0", retry_on=[OSError])},  # type: ignore[arg-type]
+        {"retry_config": {"*": RetryConfig(retry_wait=2), "embed": RetryConfig(3)}},
+        {"retry_config": RetryConfig()},
+        {"retry_config": RetryConfig(retry_until=good)},
+        {"retry_until": good},
+        {"num_retries": 3, "retry_on": OSError},
+        {},
+    ],
+)
+def test_where_it_is_said_or_nothing_asks_for_it_nothing_is_logged(options: dict[str, Any], said: Any) -> None:
+    for given in (options, Options.resolve([{"mode": "sync"}, options], worker="LLM")):
+        compiled(given)
+        assert said("WARNING") == []
+
+
+def test_what_is_said_of_all_workers_is_no_slip_of_one(said: Any) -> None:
+    with temp_config(global_retry_wait=5, sync_retry_on=OSError):
+        compiled(Options.resolve([{"mode": "sync"}, *layers()], worker="LLM"))
+        assert said("WARNING") == []
+        compiled(Options.resolve([{"mode": "sync", "retry_jitter": 0}, *layers()], worker="LLM"))
+        (warning,) = said("WARNING")
+        assert "retry_jitter" in warning
+        assert "retry_wait" not in warning
+    with temp_config(global_num_retries=5):
+        compiled(Options.resolve([{"mode": "sync", "retry_on": OSError}, *layers()], worker="LLM"))
+        assert said("WARNING") == []
+
+
+def test_it_is_said_once_for_a_handle(said: Any) -> None:
+    class LLM(Worker):
+        def call_llm(self) -> int:
+            return 1
+
+    with LLM.options(mode="thread", max_workers=3, retry_on=[OSError]).init() as llm:
+        assert [it.result(timeout=10) for it in [llm.call_llm() for _ in range(6)]] == [1] * 6
+    assert len(said("WARNING")) == 1
+
+
+def test_which_of_two_places_holds_is_told_to_who_looks(said: Any) -> None:
+    config = RetryConfig(4)
+    compiled({"num_retries": 7, "retry_config": config})
+    (line,) = said("DEBUG")
+    assert "LLM: num_retries=7" in line
+    assert "retry_config" in line
+    compiled(Options.resolve([{"mode": "sync", "retry_config": config}, {"num_retries": 7}], worker="LLM"))
+    (line,) = said("DEBUG")
+    assert "LLM: num_retries=7 is passed over" in line
+    compiled({"retry_config": config})
+    assert said("DEBUG") == []
+
+
+def test_whether_retries_were_said_goes_with_a_config(said: Any) -> None:
+    unsaid = RetryConfig(retry_on=[OSError])
+    assert unsaid.num_retries == 0
+    assert unsaid == RetryConfig(num_retries=0, retry_on=[OSError])
+    assert repr(unsaid) == repr(RetryConfig(num_retries=0, retry_on=[OSError]))
+    for config in (unsaid, copy.deepcopy(unsaid), pickle.loads(pickle.dumps(unsaid))):
+        compiled({"retry_config": config})
+        assert len(said("WARNING")) == 1
+    assert inspect.signature(RetryConfig).parameters["num_retries"].default == 0
 
 
 def test_options_without_retries() -> None:

@@ -267,6 +267,31 @@ def test_the_wait_of_an_exception_is_the_least(runner: Any, make_policy: Make, s
     assert runner.waits == [10, 2, 4]
 
 
+def test_a_long_wait_that_is_carried_is_said(
+    runner: Any, make_policy: Make, script: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    fn = script(Busy("59.9"), Busy("60"), Busy("3600"), "answer")
+    assert runner.run(make_policy(), fn) == "answer"
+    assert runner.waits == [59.9, 60, 3600]
+    first, second = (it.getMessage() for it in caplog.records if it.levelname == "WARNING")
+    assert "LLM.call_llm()" in first
+    assert "60 s" in first
+    assert "Busy" in second
+    assert "3600 s" in second
+    assert "attempt 4" in second
+    assert "call_timeout" in second
+
+
+def test_a_long_wait_of_the_policys_own_is_as_the_user_wrote_it(
+    runner: Any, make_policy: Make, script: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert runner.run(make_policy(retry_wait=100), script(ValueError, Busy("70"), "answer")) == "answer"
+    assert runner.waits == [100, 200]
+    with pytest.raises(TimeoutError):  # it is ended at once, and not waited for
+        runner.run(make_policy(), script(Busy("70")), deadline=runner.clock.now() + 60)
+    assert [it for it in caplog.records if it.levelname == "WARNING"] == []
+
+
 def test_limits_are_released_before_the_wait(runner: Any, make_policy: Make, script: Any) -> None:
     fn = script(ValueError, "bad", "good")
 

@@ -1,4 +1,4 @@
-"""A pool on a fake transport and a fake clock: the test says when actors are built, answer and die, and what time it is."""
+"""A pool on a fake transport and a fake clock: the test says when actors are built, answer and die, and the time."""
 
 from __future__ import annotations
 

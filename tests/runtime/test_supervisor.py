@@ -218,7 +218,7 @@ def test_one_death_too_many_fails_every_call(house: Any) -> None:
     assert len(house.transport.channels) == 4
     house.last.die(exit_code=1)
     for future in waiting:
-        with pytest.raises(RestartIntensityError, match="max_restarts=3.*exit code 1") as caught:
+        with pytest.raises(RestartIntensityError, match=r"max_restarts=3.*exit code 1") as caught:
             future.result(0)
         assert not caught.value.maybe_executed
     with pytest.raises(RestartIntensityError):
@@ -477,9 +477,7 @@ def test_stop_kills_what_does_not_end_and_fails_its_call(house: Any, fake_transp
     assert len(house.transport.channels) == 1, "it is not started again"
 
 
-def test_stop_reports_what_cannot_be_ended(
-    house: Any, fake_transport: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_stop_reports_what_cannot_be_ended(house: Any, fake_transport: Any, caplog: pytest.LogCaptureFixture) -> None:
     pool = house.start(fake_transport(polite=False, killable=False))
     running = house.call(pool)
     house.last.begin()
@@ -505,8 +503,13 @@ def test_a_call_that_the_actor_shows_late_is_ended_by_stop(house: Any, fake_tran
         def open(self, job: Any) -> Any:
             channel = super().open(job)
             joins: list[float | None] = []
+
+            def join(timeout: float | None) -> bool:
+                joins.append(timeout)
+                return False
+
             channel.undelivered = lambda: list(channel.given) if len(joins) > 1 else []
-            channel.join = lambda timeout: joins.append(timeout) or False
+            channel.join = join
             return channel
 
     pool = house.start(Late(polite=False, killable=False))

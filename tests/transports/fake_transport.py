@@ -124,7 +124,7 @@ class FakeTransport(Transport):
             raise refusal
         channel = FakeChannel(self, job)
         self.channels.append(channel)
-        how = self.builds.pop(0) if self.builds else True
+        how: Any = self.builds.pop(0) if self.builds else True
         if how is True:
             channel.build()
         elif isinstance(how, BaseException):

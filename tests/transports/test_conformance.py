@@ -150,14 +150,14 @@ def test_join_in_time_and_late(kit: Any) -> None:
     for timeout in (0, 0.0, -1.0, 0.01):
         assert channel.join(timeout) is False
     channel.give(None)
-    for timeout in (1e300, None, 0, -5):
-        assert channel.join(timeout) is True
+    for late in (1e300, None, 0, -5):
+        assert channel.join(late) is True
 
 
 @background
 def test_join_from_within_says_no_instead_of_waiting_for_itself(kit: Any) -> None:
     answers: list[bool] = []
-    job = kit.job(lambda _: answers.append(job.channel.join(None)))
+    job: Any = kit.job(lambda _: answers.append(job.channel.join(None)))
     channel, _ = kit.open(job)
     channel.give("call")
     assert job.room.acquire(timeout=20)
