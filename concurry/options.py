@@ -360,12 +360,24 @@ def _ignored(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in IGNORED)
 
 
+_OTHER_WORDS: Final[Mapping[str, str]] = {  # what other libraries call it
+    "concurrency": "max_concurrency",
+    "max_retries": "num_retries",
+    "retries": "num_retries",
+    "timeout": "call_timeout",
+    "workers": "max_workers",
+    "num_workers": "max_workers",
+    "n_jobs": "max_workers",
+    "queue_size": "mailbox_size",
+}
+
+
 def _unknown(name: str, worker: str) -> TypeError:
     if name in CONFIGURATION_ONLY:
         hint = f"it is a setting of the configuration: global_config.defaults.{name}"
     elif name == "auto_init":
         hint = "it belongs on the class: class W(Worker, auto_init=True) or @worker(auto_init=True)"
-    elif near := nearest(name, KNOWN):
+    elif near := _OTHER_WORDS.get(name) or nearest(name, KNOWN):
         hint = f"did you mean {near!r}?"
     else:
         hint = f"there are {', '.join(TABLE)}, and Ray's own: {', '.join(RAY)}"

@@ -13,7 +13,6 @@ from concurry.methods import ends_itself
 from concurry.options import Options
 from concurry.runtime.actor import building
 from concurry.runtime.balancing import BY_NAME
-from concurry.runtime.enums import ExecutionMode
 from concurry.runtime.plan import Init, Method, Plan
 from concurry.runtime.restart import Intensity
 from concurry.transports.base import Transport
@@ -64,7 +63,6 @@ def make_plan(
     _check_room(cls, sets_limits, [m.name for m in table.values() if m.named and m.policy is not None])
     if options.on_demand:  # elsewhere the actors are built at once, and tell
         _check_arguments(cls, args, kwargs)
-    concurrency = options.max_concurrency if options.mode is not ExecutionMode.Sync else 1
     init = Init(
         cls,
         args,
@@ -82,8 +80,8 @@ def make_plan(
         actors=options.actors,
         most_actors=options.most_actors,
         on_demand=options.on_demand,
-        max_concurrency=concurrency,
-        lanes=_lanes(options.mode, methods),
+        max_concurrency=1 if transport.direct else options.max_concurrency,
+        lanes=_lanes(methods) if transport.apart else (),
         choose=BY_NAME[options.load_balancing.value],
         mailbox_size=options.mailbox_size,
         block=options.on_full == "block",
@@ -106,9 +104,7 @@ def _retries(options: Options, methods: Mapping[str, bool], name: str) -> tuple[
     return compiled.policies, compiled.named
 
 
-def _lanes(mode: ExecutionMode, methods: Mapping[str, bool]) -> tuple[frozenset[str], ...]:
-    if mode is not ExecutionMode.Asyncio:
-        return ()
+def _lanes(methods: Mapping[str, bool]) -> tuple[frozenset[str], ...]:
     async_names = frozenset(name for name, is_async in methods.items() if is_async)
     return async_names, frozenset(methods) - async_names
 

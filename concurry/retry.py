@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from concurry.option import is_mapping
 from concurry.options import TABLE
@@ -29,6 +29,8 @@ log = logging.getLogger("concurry")
 FIELDS: Final = ("num_retries", "retry_on", "retry_algorithm", "retry_wait", "retry_jitter", "retry_until")
 _UNSAID: Final = 1_000_000  # a layer weaker than any that says something
 _ASK_FOR_RETRIES: Final = ("retry_on", "retry_algorithm", "retry_wait", "retry_jitter")  # of no use without num_retries
+# Of a RetryConfig, where `num_retries` was not given. No field: it makes no difference to anything but a warning.
+_SAYS_HOW_OFTEN: Final = "_says_how_often"
 
 
 _NO_RETRIES: Final[int] = type("int", (int,), {})(0)  # the default: a 0 that can be told from one that was given
@@ -74,9 +76,6 @@ class RetryConfig:
     retry_jitter: float
     retry_until: list[Callable[..., Any]] | None
 
-    # Whether `num_retries` was given. No field: it makes no difference to anything but a warning.
-    _says_how_often: ClassVar[bool] = True
-
     def __init__(
         self,
         num_retries: int = _NO_RETRIES,
@@ -90,7 +89,7 @@ class RetryConfig:
         for name, value in zip(FIELDS, given, strict=True):
             object.__setattr__(self, name, _checked(name, value, "RetryConfig"))
         if num_retries is _NO_RETRIES:
-            object.__setattr__(self, "_says_how_often", False)
+            object.__setattr__(self, _SAYS_HOW_OFTEN, False)
         self.compile("RetryConfig")  # for the functions' signatures
 
     def compile(self, who: str = "RetryConfig") -> Policy | None:
@@ -184,7 +183,7 @@ def _values_of(options: Any) -> tuple[Mapping[str, Any], Mapping[str, int]]:
 def _warn_of_none(values: Mapping[str, Any], given: Mapping[str, int], class_name: str) -> None:
     """Log where retries are described for this worker, and how many is said nowhere."""
     configs = _configs(values)
-    if "num_retries" in given or any(it._says_how_often for it in configs):
+    if "num_retries" in given or any(vars(it).get(_SAYS_HOW_OFTEN, True) for it in configs):
         return
     asking = [name for name in _ASK_FOR_RETRIES if name in given]
     if any(getattr(it, name) != _checked(name, None, class_name) for it in configs for name in _ASK_FOR_RETRIES):
@@ -193,9 +192,11 @@ def _warn_of_none(values: Mapping[str, Any], given: Mapping[str, int], class_nam
         from concurry.config import layers
 
         # What is said of all workers is no slip of this one, which may do without retries.
-        mode = values.get("mode")
-        said = [(layer, layer.by_mode.get(mode, {}) if mode is not None else {}) for layer in layers()]
-        asking = [it for it in asking if not any(it in place for places in said for place in places)]
+        mode: Any = values.get("mode")
+        said: set[str] = set()
+        for layer in layers():
+            said.update(layer, layer.by_mode.get(mode, {}))
+        asking = [it for it in asking if it not in said]
     if asking:
         log.warning(
             "concurry: %s: %s given, and num_retries nowhere: it is 0, so nothing is tried again. Say how often, as in "

@@ -109,9 +109,8 @@ def ended(remaining: dict[BaseFuture[Any], None], deadline: float | None) -> Ite
     try:
         add_hooks(list(remaining), arrive)
         for _ in range(len(remaining)):
-            if (
-                not queue.empty()
-            ):  # nobody else takes from it. Not by `except`: a Ctrl-C below would show two tracebacks
+            # Nobody else takes from it. Not by `except Empty`: a Ctrl-C below would show two tracebacks.
+            if not queue.empty():
                 future = queue.get_nowait()
             else:
                 left = seconds_left(deadline)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from concurry import config
@@ -108,7 +108,34 @@ class Worker:
         """Say how this worker is run; `.init(...)` on what is returned starts it.
 
         Args:
-            given: any of the options in `concurry.options.Options`, by keyword.
+            given: any of the options below, by keyword, and Ray's own by Ray's names. [In brackets]: the default. Those
+                with a * may be dicts by method name, with "*" for the rest. docs/options.md has all values and modes.
+
+                mode: where actors run: 'sync', 'thread', 'asyncio', 'process', 'ray', 'auto' [must be said]
+                on_demand: an actor for each call, ended after it [False]
+                max_workers: how many actors; above 1: a pool with one mailbox [1; ray: 0]
+                max_concurrency: how many calls one actor runs at once [1; asyncio: 1000]
+                blocking: a call returns its result instead of a future [False]
+                load_balancing: which of the free actors is given a call [round_robin; on demand: random]
+                max_queued_tasks: the most calls handed to one actor at a time [None; process: 100]
+                mailbox_size: the most accepted calls that no actor holds; None: no bound [None]
+                on_full: 'block' or 'raise' (MailboxFullError) at a full mailbox [block]
+                unwrap_futures: futures among the arguments are replaced by their results [True]
+                limits: what `self.limits` grants: a limit, several, a LimitSet, a LimitPool [None]
+                num_retries: * attempts after the first one [0]
+                retry_on: * exception types and predicates: what is tried again [[Exception]]
+                retry_algorithm: * how the wait grows: 'linear', 'exponential', 'fibonacci', 'fixed' [exponential]
+                retry_wait: * seconds before the first retry [1.0]
+                retry_jitter: * above 0: a wait is drawn from [0, wait] [0.3]
+                retry_until: * validators: a result that fails one is tried again [None]
+                retry_config: * a RetryConfig: the six above as one object [None]
+                max_restarts: deaths of one actor in restart_window that are followed by a restart [3]
+                restart_window: seconds [60.0]
+                call_timeout: * seconds that a call may take from its start; past it: TimeoutError [None]
+                stop_timeout: seconds that stop() leaves to calls that run [30.0]
+                init_timeout: seconds for `__init__` [60.0]
+                exit_timeout: seconds left to running calls at interpreter exit, and after Ctrl-C [2.0]
+                mp_context: how child processes are started: 'forkserver', 'spawn', 'fork' [forkserver]
 
         Raises:
             TypeError: an unknown option, with the nearest known one.
@@ -144,6 +171,22 @@ class Launcher(Generic[W]):
     def options(self, **given: Unpack[OptionArgs]) -> Launcher[W]:
         """The same with further options, which go before those that were said already."""
         return Launcher(self._cls, {**self._given, **_checked(self._cls, given)})
+
+    if not TYPE_CHECKING:  # for people; checkers know that these are not there
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(
+                f"{self!r} is not started: say `with {self._cls.__name__}.options(...).init(...) as worker:`"
+            )
+
+        def __exit__(self, *exc_info: object) -> None:
+            """Never reached; `with` asks for it."""
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"{self._cls.__name__}.options(...) has no {name!r}: it is not started yet. Call .init(...) on it, "
+                f"which returns the handle"
+            )
 
     def init(self, *args: Any, **kwargs: Any) -> Handle[W]:
         """Start the actors, each with an object made by `cls(*args, **kwargs)`, and wait until all are there.

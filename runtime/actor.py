@@ -62,7 +62,7 @@ class Actor:
         self._async_layers: dict[str, Callable[[Any], Any]] = {}
         self._unwrapped: dict[str, Callable[..., Any]] = {}  # by name: what a policy that names it is wrapped around
         self._scope: Callable[[], Any] = member.call_waits.leases if plan.init.leases else nullcontext
-        self.instance = self._build(member.index)
+        self.instance: Any = self._build(member.index)
         # Invariant: the sync methods that need no layer, bound. The loop looks here first.
         self.plain = {name: getattr(self.instance, name) for name in self.without_layers(is_async=False)}
 

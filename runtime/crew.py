@@ -24,7 +24,7 @@ class Crew:
         self._name = name
         self._free: list[Handover] = []
         self._closed = False
-        self._started = 0
+        self._threads: list[threading.Thread] = []
         self._lock = allocate_lock()  # protects `_free` and `_closed`
 
     def run(self, fn: Callable[[Any], None], argument: Any) -> None:
@@ -36,10 +36,10 @@ class Crew:
             return
         place = Handover()
         place.give((fn, argument))
-        self._started += 1
-        threading.Thread(
-            target=self._work, args=(place,), name=f"{self._name} call thread {self._started}", daemon=True
-        ).start()  # RuntimeError where the system has no more threads: nothing has run then
+        name = f"{self._name} call thread {len(self._threads) + 1}"
+        thread = threading.Thread(target=self._work, args=(place,), name=name, daemon=True)
+        thread.start()  # RuntimeError where the system has no more threads: nothing has run then
+        self._threads.append(thread)
 
     def _work(self, place: Handover) -> None:
         while (job := place.receive()) is not None:
@@ -58,3 +58,8 @@ class Crew:
             free, self._free = self._free, []
         for place in free:
             place.give(None)
+
+    def join(self) -> None:
+        """After `close`, and after the last call has ended: wait until the threads are gone."""
+        for thread in self._threads:
+            thread.join()

@@ -200,7 +200,7 @@ class Intake:
         """Take no more calls, and end those that wait, each with a `left_reason()`. Returns how many these were."""
         left = self.mailbox.close(refusal)
         ended = [*left, *[call for call in list(self.parked) if self._unpark(call)]]
-        count = sum(call.withdraw(left_reason()) for call in ended)
+        count: int = sum(call.withdraw(left_reason()) for call in ended)
         self.cancelled += count
         return count
 

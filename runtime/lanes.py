@@ -193,6 +193,10 @@ class LoopLane:
             self._plain = {}  # they keep the user's object
             self.ended.set_result(None)
 
+    def join_crew(self) -> None:
+        """After its end: wait until the threads of the crew are gone. They have nothing to do any more."""
+        self._crew.join()
+
     def interrupt_all(self) -> None:
         """Cancel every task that is not being cancelled already; on the loop's thread."""
         for task in list(self.running.values()):

@@ -120,8 +120,8 @@ class Member:
             total, failed = total + self.lane.crew_counts.total, failed + self.lane.crew_counts.failed
         return total, failed
 
-    def interrupt(self) -> None:
-        """Do not wait any further in async methods: they are cancelled."""
+    def interrupt(self) -> bool:
+        """Do not wait any further in async methods: they are cancelled. Returns whether there may be any."""
         last_words = self._last_words or (self._actor and self._actor.last_call.extra)
         if last_words:
             interrupt(last_words)
@@ -131,6 +131,7 @@ class Member:
                 lane.loop.call_soon_threadsafe(lane.interrupt_all)
             except RuntimeError:  # it has ended meanwhile
                 log.debug("%s: ended before it was interrupted", self)
+        return bool(last_words) or lane is not None
 
     # -- the actor's context -------------------------------------------------------------------------------------
 
@@ -223,6 +224,8 @@ class Member:
             await _undisturbed(ended)
             if self.side is not None:
                 await _undisturbed(self.side.ended(loop))
+                self.side.join()
+            lane.join_crew()
             await self._end_async(actor)
         finally:
             here.member = None

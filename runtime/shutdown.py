@@ -123,11 +123,13 @@ def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> N
     for grace in (grace_s, 0.3 * grace_s):
         if not late:
             break
+        tasks = 0
         for member in late:
-            _give_up(pool, member)
-            member.interrupt()
+            tasks += _give_up(pool, member)
+            tasks += member.interrupt()
             member.channel.kill()
-        late = _join(pool, late, pool.clock.now() + grace)
+        # Only what was cancelled needs the time to end: a method that runs in a thread hears of nothing.
+        late = _join(pool, late, pool.clock.now() + (grace if tasks else 0.1 * grace))
     if late:
         log.log(
             logging.DEBUG if quiet else logging.WARNING,
@@ -137,18 +139,22 @@ def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> N
             "one thread is" if len(late) == 1 else f"{len(late)} threads are",
             ", ".join(member.name for member in late[:5]) + (" ..." if len(late) > 5 else ""),
         )
+    pool.supervisor.join_leaving(grace_s)
     ending = pool.supervisor.finish()
     if ending is not None and not notifier.is_here():
         ending.join(grace_s)
 
 
-def _give_up(pool: Any, member: Any) -> None:
-    """End the calls that an actor still holds, and cancel the tasks of its async methods."""
+def _give_up(pool: Any, member: Any) -> int:
+    """End the calls that an actor still holds, and cancel the tasks of its async methods. Returns how many tasks."""
+    tasks = 0
     for call in member.held():
         task = call.extra  # closing the call drops it
         call.abandon(_given_up(pool.plan, member, call))
         if task is not None:
             interrupt(task)
+            tasks += 1
+    return tasks
 
 
 def _join(pool: Any, members: list[Any], deadline: float | None) -> list[Any]:

@@ -88,6 +88,11 @@ class SideLane:
             ended.set_result(None)
         return ended
 
+    def join(self) -> None:
+        """After it has ended: wait until its thread is gone."""
+        if self.thread is not None:
+            self.thread.join()
+
     def held(self) -> list[Any]:
         """The calls it was given and that have not ended."""
         return [*([] if self.call is None else [self.call]), *self._handover.left()]

@@ -44,6 +44,7 @@ class Supervisor:
         self.draining = False
         self.past = {"done": 0, "failed": 0, "total_dispatched": 0, "restarts": 0}
         self._on_demand: set[Member] = set()
+        self._leaving: list[Any] = []  # channels of on-demand actors whose context is just about to end
         self._launched = 0
         # Protects the fields below and members' states. Reentrant: a transport may report from within `open`. Order:
         # this one, then a mailbox's; on demand the other way round, since there the mailbox launches.
@@ -196,6 +197,8 @@ class Supervisor:
     def _forget(self, member: Member) -> None:
         with self._lock:
             self._on_demand.discard(member)
+            self._leaving = [it for it in self._leaving if not it.join(0)]
+            self._leaving.append(member.channel)
             for key, value in member.stats().items():
                 if key in self.past:
                     self.past[key] += value
@@ -263,6 +266,13 @@ class Supervisor:
             self._pending.clear()
 
     # -- being over ----------------------------------------------------------------------------------------------
+
+    def join_leaving(self, timeout_s: float) -> None:
+        """Wait until the contexts of on-demand actors that are gone have ended as well: a matter of microseconds."""
+        with self._lock:
+            leaving, self._leaving = self._leaving, []
+        for channel in leaving:
+            channel.join(timeout_s)
 
     def everybody(self) -> list[Member]:
         """The members, and the on-demand actors that live now."""

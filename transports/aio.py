@@ -79,7 +79,10 @@ class LoopChannel(Channel):
 
 
 class AioTransport(Transport):
-    """`mode="asyncio"`, and whatever else runs several calls at once in one actor."""
+    """`mode="asyncio"`, and whatever else runs several calls at once in one actor. `apart`: see `Transport`."""
+
+    def __init__(self, *, apart: bool = False) -> None:
+        self.apart = apart
 
     def open(self, job: Job) -> Channel:
         return LoopChannel(job)

@@ -53,6 +53,7 @@ class Job(Protocol):
 
     def serve_async(self, channel: Any) -> Awaitable[None]:
         """The same on this thread's event loop, many calls at once."""
+        ...
 
     def serve_direct(self, channel: Any) -> None:
         """Make the actor in this thread, and set `channel.run` and `channel.close`."""
@@ -93,9 +94,15 @@ class Channel(ABC):
 
 
 class Transport(ABC):
-    """One way to run actors. `direct`: calls run in the caller's thread, there is no mailbox between."""
+    """One way to run actors.
+
+    Attributes:
+        direct: calls run in the caller's thread, there is no mailbox between.
+        apart: an actor's sync methods wait apart from its async ones, and run one at a time beside them.
+    """
 
     direct: bool = False
+    apart: bool = False
 
     @abstractmethod
     def open(self, job: Job) -> Channel:

@@ -32,5 +32,6 @@ def find(mode: str, *, concurrent: bool) -> Transport:
             f"(network, disk), or concurrent.futures.ProcessPoolExecutor for calls that compute."
         )
     module, name = _WIRES["asyncio" if concurrent and mode == "thread" else mode]
-    transport: Transport = getattr(import_module(module), name)()
+    how = {"apart": True} if mode == "asyncio" else {}
+    transport: Transport = getattr(import_module(module), name)(**how)
     return transport

@@ -207,5 +207,5 @@ def test_a_generator_of_limits_serves_every_worker() -> None:
 def test_options_in_force_are_fixed() -> None:
     with OnClass.init() as worker:
         with pytest.raises(AttributeError, match="options are fixed"):
-            worker.options.max_workers = 3
+            worker.options.max_workers = 3  # pyright: ignore[reportAttributeAccessIssue]
         assert worker.options.max_workers == 2

@@ -1,5 +1,5 @@
-"""Calls that wait inside their method, for limits or for their next attempt: such a wait ends with the call, and nothing
-is begun for an answer that nobody will get."""
+"""Calls that wait inside their method, for limits or for their next attempt: such a wait ends with the call, and
+nothing is begun for an answer that nobody will get."""
 
 from __future__ import annotations
 
@@ -106,9 +106,7 @@ def test_a_call_past_its_time_makes_no_further_attempt(start: Start, new_signal:
     assert len(log) == attempts
 
 
-def test_the_end_of_a_block_says_how_many_calls_it_cancelled(
-    new_signal: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_end_of_a_block_says_how_many_calls_it_cancelled(new_signal: Any, caplog: pytest.LogCaptureFixture) -> None:
     class Waits(Worker):
         def wait(self, begun: Any, go: Any) -> str:
             begun.set()

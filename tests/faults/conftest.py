@@ -163,9 +163,20 @@ class Script:
     def signal(self, number: int = signal.SIGINT) -> None:
         self.process.send_signal(number)
 
-    def finish(self, timeout: float = 60.0) -> Script:
-        """Wait for its end. `took_s`: how long that was from now."""
+    def finish(self, timeout: float = 60.0, *, press_again: bool = False) -> Script:
+        """Wait for its end. `took_s`: how long that was from now.
+
+        Args:
+            press_again: CPython does not see a signal that comes in the instant before the main thread begins to wait
+                for a lock, whoever's lock it is; what a user does then is press again.
+        """
         began = time.monotonic()
+        if press_again:
+            try:
+                self.out, self.err = self.process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.signal(signal.SIGINT)
+                began = time.monotonic()
         try:
             self.out, self.err = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:

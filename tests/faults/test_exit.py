@@ -208,7 +208,7 @@ print("waits", flush=True)
     run.wait_for_line("waits")
     # It prints, and then waits; a signal between the two is a Ctrl-C like any other.
     run.signal(signal.SIGINT)
-    run.finish()
+    run.finish(press_again=True)
     assert run.status in (-signal.SIGINT, 130), (run.status, run.err)
     assert run.err.count("Traceback (most recent call last)") == 1, run.err
     assert "KeyboardInterrupt" in run.err

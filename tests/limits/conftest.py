@@ -41,12 +41,6 @@ class Running:
         except BaseException as error:
             self._error = error
 
-    def check(self) -> None:
-        """For loops that look until it waits: fails where it will never, since it has ended."""
-        if not self._thread.is_alive():
-            self.result()
-            raise AssertionError("it has ended, and was to wait")
-
     def result(self) -> Any:
         self._thread.join(10)
         assert not self._thread.is_alive(), "it hangs"

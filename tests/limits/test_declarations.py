@@ -12,6 +12,7 @@ import pytest
 
 from concurry.config import temp_config
 from concurry.limits import CallLimit, Limit, LimitSet, RateLimit, ResourceLimit
+from concurry.runtime.clock import FakeClock
 from concurry.runtime.enums import RateLimitAlgorithm, RateWindow
 
 NO_CAPACITY = [0, -1, float("nan"), True, False, "x", None, 0.0, 1j, [1], np.bool_(True)]
@@ -180,3 +181,36 @@ def test_statistics(make_set: Callable[..., LimitSet]) -> None:
         },
     }
     assert limits["slots"].get_stats() == limits.get_stats()["slots"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "around_an_end", "then"),
+    [
+        (RateLimitAlgorithm.SlidingWindow, 60, 0),
+        (RateLimitAlgorithm.FixedWindow, 119, 60),
+        (RateLimitAlgorithm.TokenBucket, 60, 30),
+        (RateLimitAlgorithm.GCRA, 60, 30),
+        (RateLimitAlgorithm.LeakyBucket, 60, 30),
+    ],
+)
+def test_what_the_docstring_says_of_bursts(algorithm: RateLimitAlgorithm, around_an_end: int, then: int) -> None:
+    """60 in 60 s: one at 0; as many as there are at 59.9 and 60.1; and again 30 s after that."""
+    clock = FakeClock()
+    limits = LimitSet([RateLimit("tokens", capacity=60, window=60, algorithm=algorithm)], clock=clock)
+
+    def grants() -> int:
+        count = 0
+        while limits.try_acquire({"tokens": 1}).successful:
+            count += 1
+        return count
+
+    assert limits.try_acquire({"tokens": 1}).successful
+    clock.advance(59.9)
+    first = grants()
+    clock.advance(0.2)
+    assert first + grants() == around_an_end
+    clock.advance(30)
+    left = grants()
+    assert left == (then if algorithm is not RateLimitAlgorithm.FixedWindow else 0)
+    clock.advance(30)
+    assert grants() == (60 if "window" in algorithm.value else 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from concurry import DeadlockError, Worker
 from concurry.errors import LimitStateError, LimitTypeError, LimitValueError, MisuseError
-from concurry.limits import LimitSet, RateLimit
+from concurry.limits import LimitPool, LimitSet, RateLimit
+from concurry.runtime.limiter.lease import Lease
+from concurry.runtime.limiter.owner import LeaseOwner, current_owner
 
 Make = Callable[..., LimitSet]
 Used = Callable[[LimitSet], dict[str, float]]
@@ -135,6 +138,43 @@ def test_the_types() -> None:
 # -- waits that could never end -----------------------------------------------------------------------------------
 
 
+class Watched(LeaseOwner):
+    """Tells when the last of `lines` has its request. That is under the arbiter's lock, so whoever releases something
+    after it finds the request in line."""
+
+    __slots__ = ("_left", "in_line")
+
+    def __init__(self, lines: int) -> None:
+        super().__init__("a test")
+        self._left = lines
+        self.in_line = threading.Event()
+
+    def add(self, lease: Lease, *, waits: bool = False) -> bool:
+        added = super().add(lease, waits=waits)
+        self._left -= waits
+        if not self._left:
+            self.in_line.set()
+        return added
+
+
+@pytest.fixture
+def run_until_it_waits(run: Any) -> Callable[..., Any]:
+    """Runs a function on a thread of its own, and returns when it stands in line: at so many sets."""
+
+    def start(fn: Callable[[], object], sets: int = 1) -> Any:
+        owner = Watched(sets)
+
+        def owned() -> object:
+            current_owner.set(owner)  # a thread has a context of its own
+            return fn()
+
+        running = run(owned)
+        assert owner.in_line.wait(10)
+        return running
+
+    return start
+
+
 @contextmanager
 def _held_by(limits: LimitSet, amount: int) -> Iterator[None]:
     with limits.acquire({"slots": amount}):
@@ -156,7 +196,7 @@ def test_a_block_within_a_block_of_the_same_thread(make_set: Make, used: Used) -
     assert limits.acquire({"slots": 3}, timeout=0).successful
 
 
-def test_a_wait_that_will_end_by_itself_may_begin(make_set: Make, run: Any, used: Used) -> None:
+def test_a_wait_that_will_end_by_itself_may_begin(make_set: Make, run_until_it_waits: Any, used: Used) -> None:
     """Somebody else holds the rest: it comes free."""
     limits = make_set(slots=3)
     other = limits.acquire({"slots": 2})  # in no block of this thread's: anybody may release it
@@ -165,20 +205,16 @@ def test_a_wait_that_will_end_by_itself_may_begin(make_set: Make, run: Any, used
         with limits.acquire({"slots": 1}), limits.acquire({"slots": 2}) as acq:
             return bool(acq.successful)
 
-    waiting = run(user)
-    while not limits.get_stats()["slots"]["waiting"]:
-        waiting.check()
+    waiting = run_until_it_waits(user)
     other.release()
     assert waiting.result()
     assert used(limits) == {"slots": 0}
 
 
-def test_what_another_thread_holds_is_waited_for(make_set: Make, run: Any) -> None:
+def test_what_another_thread_holds_is_waited_for(make_set: Make, run_until_it_waits: Any) -> None:
     limits = make_set(slots=1)
     with limits.acquire():
-        waiting = run(lambda: limits.acquire().successful)
-        while not limits.get_stats()["slots"]["waiting"]:
-            waiting.check()
+        waiting = run_until_it_waits(lambda: limits.acquire().successful)
     assert waiting.result()
 
 
@@ -237,7 +273,7 @@ def test_a_block_that_another_thread_leaves(make_set: Make, run: Any) -> None:
     assert limits.acquire(timeout=0).successful
 
 
-def test_another_sets_limits_are_another_matter(make_set: Make, run: Any) -> None:
+def test_another_sets_limits_are_another_matter(make_set: Make, run_until_it_waits: Any) -> None:
     one, two = make_set(slots=1), make_set(slots=1)
     held = two.acquire()
 
@@ -245,16 +281,12 @@ def test_another_sets_limits_are_another_matter(make_set: Make, run: Any) -> Non
         with one.acquire(), two.acquire() as acq:
             return bool(acq.successful)
 
-    waiting = run(user)
-    while not two.get_stats()["slots"]["waiting"]:
-        waiting.check()
+    waiting = run_until_it_waits(user)
     held.release()
     assert waiting.result()
 
 
-def test_in_a_pool_one_set_that_others_hold_is_enough_to_wait(make_set: Make, run: Any) -> None:
-    from concurry.limits import LimitPool
-
+def test_in_a_pool_one_set_that_others_hold_is_enough_to_wait(make_set: Make, run_until_it_waits: Any) -> None:
     sets = [make_set(slots=1), make_set(slots=1)]
     pool = LimitPool(sets)
     other = sets[1].acquire()
@@ -263,9 +295,7 @@ def test_in_a_pool_one_set_that_others_hold_is_enough_to_wait(make_set: Make, ru
         with sets[0].acquire(), pool.acquire() as acq:
             return bool(acq.successful)
 
-    waiting = run(user)
-    while not sets[1].get_stats()["slots"]["waiting"]:
-        waiting.check()
+    waiting = run_until_it_waits(user, sets=2)
     other.release()
     assert waiting.result()
     with pool.acquire(), pool.acquire(), pytest.raises(DeadlockError, match="every set"):

@@ -161,7 +161,7 @@ def test_good_value(name: str, entry: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize(("name", "value"), cases("bad"))
 def test_bad_value_names_worker_option_and_what_is_allowed(name: str, value: Any) -> None:
     def refused(act: Any) -> None:
-        with pytest.raises(ValueError, match=".") as caught:
+        with pytest.raises(ValueError, match=r".") as caught:
             act()
         message = str(caught.value)
         assert message.startswith(f"LLM: {name}=")

@@ -33,4 +33,4 @@ def nothing_left() -> Iterator[None]:
     yield
     assert set(threading.enumerate()) == before
     assert tqdm.monitor is monitor
-    assert not list(tqdm._instances)  # pyright: ignore
+    assert not list(tqdm._instances)  # pyright: ignore[reportAttributeAccessIssue]

@@ -627,7 +627,7 @@ def test_the_users_own_bars_beside_ours(screen: Any) -> None:
             theirs.close()
     finally:
         if before is None:
-            del tqdm._lock  # pyright: ignore
+            del tqdm._lock  # pyright: ignore[reportAttributeAccessIssue]
         else:
             tqdm.set_lock(before)
 

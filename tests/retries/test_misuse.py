@@ -27,9 +27,13 @@ def test_misuse_is_never_tried_again(
 
 def test_no_predicate_is_asked_about_misuse(runner: Any, make_policy: Make, script: Any) -> None:
     asked: list[BaseException] = []
-    policy = make_policy(retry_on=lambda e: bool(asked.append(e)) or True)
+
+    def ask(exception: BaseException) -> bool:
+        asked.append(exception)
+        return True
+
     with pytest.raises(LimitStateError):
-        runner.run(policy, script(LimitStateError))
+        runner.run(make_policy(retry_on=ask), script(LimitStateError))
     assert asked == []
 
 
