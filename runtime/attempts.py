@@ -28,8 +28,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from concurry.runtime.clock import Clock
+from concurry.runtime.raised import is_cancellation
 from concurry.runtime.retry_notes import Outcomes, brief, cut_traceback, note, short
-from concurry.runtime.retry_policy import Policy, is_cancellation
+from concurry.runtime.retry_policy import Policy
 from concurry.transports.errors import RetryValidationError
 
 log = logging.getLogger("concurry")

@@ -21,7 +21,7 @@ from concurry.runtime.call_waits import CallWaits
 from concurry.runtime.lanes import LoopLane
 from concurry.runtime.loop import serve
 from concurry.runtime.mailbox import Mailbox
-from concurry.runtime.raised import cut_ours
+from concurry.runtime.raised import cut_ours, is_cancellation
 from concurry.runtime.settle import UNSETTLED, interrupt
 from concurry.runtime.side_lane import SideLane
 from concurry.runtime.waits import here
@@ -305,7 +305,8 @@ def _direct(actor: Actor, member: Member) -> Callable[[Any], None]:
         except BaseException as error:  # a Ctrl-C is a Ctrl-C: it is the caller's own thread
             member.failed += 1
             member.total += 1
-            call.fail(error)
+            if not call.fail(error) and is_cancellation(error):
+                return  # another thread has stopped the worker, which cancelled the method: the future says so
             raise
         else:
             member.total += 1

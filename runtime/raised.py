@@ -7,6 +7,7 @@ Called by: the loops and lanes, where a call ends with an exception; the member 
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Final
 
 from concurry.runtime.retry_notes import brief
@@ -25,6 +26,15 @@ def cut_ours(error: BaseException) -> None:
         entry = entry.tb_next
     # Not `__traceback__ =`: it goes through `__setattr__`, which a frozen exception refuses.
     error.with_traceback(newest.tb_next if entry is None else entry)
+
+
+def is_cancellation(exception: BaseException) -> bool:
+    """Whether this is how a task or a coroutine is told to end, which nothing may overrule."""
+    if isinstance(exception, Exception):
+        return False
+    # Where nobody has imported asyncio there are none of its exceptions.
+    module = sys.modules.get("asyncio.exceptions")
+    return isinstance(exception, GeneratorExit) or (module is not None and isinstance(exception, module.CancelledError))
 
 
 def wrapped(error: BaseException, who: str) -> BaseException:

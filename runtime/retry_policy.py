@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from concurry.runtime.enums import RetryAlgorithm
+from concurry.runtime.raised import is_cancellation
 from concurry.runtime.retry_after import carried_wait_s
 from concurry.runtime.retry_check import Check
 from concurry.runtime.retry_notes import brief
@@ -163,15 +164,6 @@ def _fibonacci(n: int) -> float:
     for _ in range(min(n, 1_476)):
         a, b = b, a + b
     return a
-
-
-def is_cancellation(exception: BaseException) -> bool:
-    """Whether this is how a task or a coroutine is told to end, which no policy may overrule."""
-    if isinstance(exception, Exception):
-        return False
-    # Where nobody has imported asyncio there are none of its exceptions.
-    module = sys.modules.get("asyncio.exceptions")
-    return isinstance(exception, GeneratorExit) or (module is not None and isinstance(exception, module.CancelledError))
 
 
 def is_misuse(exception: BaseException) -> bool:

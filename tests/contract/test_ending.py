@@ -260,3 +260,20 @@ def test_in_one_line(way: Any) -> None:
     with pytest.warns(ResourceWarning):
         future = dropped(way).run(7)
     assert future.result(timeout=10) == 7
+
+
+def test_stop_from_another_thread_while_the_caller_runs_an_async_method() -> None:
+    """In sync mode the method runs in the caller's own thread: it is cancelled there, and the future says why."""
+    began = threading.Event()
+    worker = Works.options(mode="sync").init()
+
+    def stop() -> None:
+        began.wait(10)
+        worker.stop(timeout=0)
+
+    stops = threading.Thread(target=stop)
+    stops.start()
+    future = worker.hold_later(began)
+    stops.join()
+    with pytest.raises(WorkerStoppedError, match="still ran"):
+        future.result()
