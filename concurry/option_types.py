@@ -53,6 +53,11 @@ class OptionArgs(TypedDict, total=False):
     init_timeout: float | None
     exit_timeout: float | None
     mp_context: Literal["forkserver", "spawn", "fork"] | None
+    limit_native_threads: bool | None
+    shared_memory_threshold: int | None
+    writable_arrays: bool | None
+    max_calls_per_worker: int | None
+    max_memory_per_worker: int | None
     # Ray's own
     actor_options: Mapping[str, Any] | None
     num_cpus: float | None

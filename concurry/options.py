@@ -135,6 +135,42 @@ class Options:
         only=(ExecutionMode.Processes,),
     )
 
+    limit_native_threads = Option(
+        check_for.flag,
+        True,
+        "True or False",
+        "BLAS and OpenMP libraries in the children share the cores, instead of each taking all of them",
+        only=(ExecutionMode.Processes,),
+    )
+    shared_memory_threshold = Option[int | None](
+        check_for.optional(check_for.count(1)),
+        256 * 1024,
+        "bytes, 1 or more, or None for never",
+        "arrays and bytes from this size on reach another process through shared memory",
+        only=(ExecutionMode.Processes,),
+    )
+    writable_arrays = Option(
+        check_for.flag,
+        False,
+        "True or False",
+        "arrays that come from another process are copied, and may be written to; otherwise they are read-only",
+        only=(ExecutionMode.Processes,),
+    )
+    max_calls_per_worker = Option[int | None](
+        check_for.optional(check_for.count(1)),
+        None,
+        "a whole number, 1 or more" + _NO_BOUND,
+        "calls after which a process is replaced by a new one",
+        only=(ExecutionMode.Processes,),
+    )
+    max_memory_per_worker = Option[int | None](
+        check_for.optional(check_for.count(1)),
+        None,
+        "bytes, 1 or more" + _NO_BOUND,
+        "resident memory above which a process is replaced by a new one, after the call that runs",
+        only=(ExecutionMode.Processes,),
+    )
+
     __slots__ = ("given", "ray", "values")
     values: Mapping[str, Any]
     ray: Mapping[str, Any]
@@ -182,7 +218,7 @@ class Options:
         """How many actors there can be at one time; None: no bound of ours."""
         if not self.on_demand:
             return self.actors
-        return self.max_workers or (None if self.mode is _RAY else _cores())
+        return self.max_workers or (None if self.mode is _RAY else cores())
 
     @property
     def pooled(self) -> bool:
@@ -384,7 +420,8 @@ def _unknown(name: str, worker: str) -> TypeError:
     return TypeError(f"{worker}: unknown option {name!r}; {hint}")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))  # those that this process may use: fewer in a container
     return os.cpu_count() or 1

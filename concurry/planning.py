@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from concurry.methods import ends_itself
-from concurry.options import Options
+from concurry.options import Options, cores
 from concurry.runtime.actor import building
 from concurry.runtime.balancing import BY_NAME
 from concurry.runtime.plan import Init, Method, Plan
@@ -90,6 +90,8 @@ def make_plan(
         stop_timeout_s=options.stop_timeout,
         init_timeout_s=options.init_timeout,
         exit_timeout_s=options.exit_timeout,
+        most_held=_most_held(options),
+        settings=_settings(options) if transport.elsewhere else {},
     )
     return plan, transport
 
@@ -102,6 +104,28 @@ def _retries(options: Options, methods: Mapping[str, bool], name: str) -> tuple[
 
     compiled = compile_policies(options, methods, name)
     return compiled.policies, compiled.named
+
+
+def _most_held(options: Options) -> int | None:
+    """How many calls an actor elsewhere may hold: what somebody said, else enough for all that it runs at once."""
+    most = options.max_queued_tasks
+    if most is None or "max_queued_tasks" in options.given:
+        return most
+    return max(most, options.max_concurrency)
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    threads = None
+    if options.limit_native_threads:
+        threads = max(1, cores() // max(1, options.most_actors or 1))
+    return {
+        "mp_context": options.mp_context,
+        "copies": options.writable_arrays,
+        "large": options.shared_memory_threshold,
+        "native_threads": threads,
+        "most_calls": options.max_calls_per_worker,
+        "most_memory": options.max_memory_per_worker,
+    }
 
 
 def _lanes(methods: Mapping[str, bool]) -> tuple[frozenset[str], ...]:

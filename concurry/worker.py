@@ -136,6 +136,11 @@ class Worker:
                 init_timeout: seconds for `__init__` [60.0]
                 exit_timeout: seconds left to running calls at interpreter exit, and after Ctrl-C [2.0]
                 mp_context: how child processes are started: 'forkserver', 'spawn', 'fork' [forkserver]
+                limit_native_threads: BLAS and OpenMP in the children share the cores [True]
+                shared_memory_threshold: bytes from which arrays go through shared memory; None: never [262144]
+                writable_arrays: arrays from another process are copied and writable; else read-only [False]
+                max_calls_per_worker: calls after which a process is replaced by a new one [None]
+                max_memory_per_worker: bytes resident after which a process is replaced, after its call [None]
 
         Raises:
             TypeError: an unknown option, with the nearest known one.

@@ -46,10 +46,19 @@ class Actor:
 
     Args:
         member: whose actor it is: `index`, its number in the pool; `call_waits`; as text its name, such as ``LLM[3]``.
+        attempt: told, where the call runs, that an attempt of a call with a retry policy begins.
         deadlines: what watches over `call_timeout`, where any method has one.
     """
 
-    def __init__(self, plan: Plan, member: Any, *, clock: Clock, deadlines: Any = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        member: Any,
+        *,
+        clock: Clock,
+        deadlines: Any = None,
+        attempt: Callable[[], Any] | None = None,
+    ) -> None:
         self.name = str(member)
         self._plan = plan
         self._clock = clock
@@ -61,7 +70,8 @@ class Actor:
         self._layers: dict[str, Callable[[Any], Any]] = {}
         self._async_layers: dict[str, Callable[[Any], Any]] = {}
         self._unwrapped: dict[str, Callable[..., Any]] = {}  # by name: what a policy that names it is wrapped around
-        self._scope: Callable[[], Any] = member.call_waits.leases if plan.init.leases else nullcontext
+        leases: Callable[[], Any] = member.call_waits.leases if plan.init.leases else nullcontext
+        self._scope = leases if attempt is None else lambda: _both(attempt, leases)
         self.instance: Any = self._build(member.index)
         # Invariant: the sync methods that need no layer, bound. The loop looks here first.
         self.plain = {name: getattr(self.instance, name) for name in self.without_layers(is_async=False)}
@@ -295,6 +305,11 @@ class Actor:
         if isinstance(error, Exception):
             return error
         return wrapped(error, f"{self.name}.{call.name}()")
+
+
+def _both(attempt: Callable[[], Any], leases: Callable[[], Any]) -> Any:
+    attempt()
+    return leases()
 
 
 def _bound(instance: Any, name: str) -> Callable[..., Any]:

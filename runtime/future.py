@@ -160,6 +160,10 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
         self._fire()
         return True
 
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call that has not ended."""
+        return self.args, self.kwargs or {}
+
     def reopen(self) -> bool:
         """Make a begun call waiting again, for another incarnation. False: it is closed, maybe just now, by somebody
         who asked while it ran that it should not."""
@@ -172,6 +176,13 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
             return True
         self.abandon(veto)
         return False
+
+    def is_unread(self) -> bool:
+        """Whether its outcome has yet to be decoded; `read` does that. See `WireFuture`."""
+        return False
+
+    def read(self) -> None:
+        """Decode its outcome, where it is unread."""
 
     # -- hooks: how closing reaches those who wait ---------------------------------------------------------------
 

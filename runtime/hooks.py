@@ -81,6 +81,8 @@ def raised(future: BaseFuture[Any]) -> bool:
 
 def outcome(future: BaseFuture[Any]) -> Any:
     """What an ended future has: its result, or the exception itself."""
+    if future.is_unread():
+        future.read()
     exception = future._exception
     return future._result if exception is None else exception
 

@@ -24,7 +24,9 @@ from concurry.runtime.foreign import ConcurrentFuture
 from concurry.runtime.future import PENDING
 from concurry.runtime.mailbox import Bound, Mailbox
 from concurry.runtime.settle import interrupt
+from concurry.runtime.notifier import helper
 from concurry.runtime.waits import here
+from concurry.transports.errors import EncodeError
 
 
 class Intake:
@@ -35,19 +37,30 @@ class Intake:
         sole: the one actor, or lane of one, behind it, where there is only one; for deadlock detection.
     """
 
-    def __init__(self, mailbox: Mailbox, bound: Bound | None, *, unwrap: bool) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        bound: Bound | None,
+        *,
+        unwrap: bool,
+        encode: Callable[[Any], None] | None = None,
+    ) -> None:
         self.mailbox = mailbox
         self.bound = bound
         self.sole: Any = None
+        self.is_async: Callable[[str], bool] = lambda _: False
         self.cancelled = 0
         self.parked: dict[Any, Any] = {}  # whoever takes a call out of it goes on with that call
         self._unwrap = unwrap
+        self._encode = encode  # for actors elsewhere: brings a call into the form in which it is sent
         self._draining = False
 
     # -- accepting -----------------------------------------------------------------------------------------------
 
     def caller(self, name: str) -> Callable[..., ConcurrentFuture[Any]]:
         """The function behind `handle.<name>`. It is the hot path: everything it needs is looked up once, here."""
+        if self._encode is not None:
+            return self._encoding_caller(name, self._encode)
         new, cls, plain, pending = ConcurrentFuture.__new__, ConcurrentFuture, PLAIN, PENDING
         submit, mailbox, owner = self.submit, self.mailbox, self
         append, ready, match = mailbox.waiting.append, mailbox.ready, mailbox.match
@@ -75,9 +88,58 @@ class Intake:
         call_method.__name__ = call_method.__qualname__ = name
         return call_method
 
+    def _encoding_caller(self, name: str, encode: Callable[[Any], None]) -> Callable[..., ConcurrentFuture[Any]]:
+        """The same for actors elsewhere: the call is encoded here, in the caller's thread. One that cannot be has
+        failed, and nothing else."""
+        from concurry.runtime.wire_future import WireFuture
+
+        new, cls, plain, pending = WireFuture.__new__, WireFuture, PLAIN, PENDING
+        submit, mailbox, owner = self.submit, self.mailbox, self
+        append, ready, match = mailbox.waiting.append, mailbox.ready, mailbox.match
+        bounded, unwrap = self.bound is not None, self._unwrap
+
+        def call_method(*args: Any, **kwargs: Any) -> ConcurrentFuture[Any]:
+            call: ConcurrentFuture[Any] = new(cls)
+            call._status = pending
+            call._stage = 0
+            call._veto = call._hooks = call._result = call._exception = call.extra = None
+            call.name = name
+            call.args = args
+            call.kwargs = kwargs or None
+            call.owner = owner
+            if bounded or (
+                unwrap and not (plain.issuperset(map(type, args)) and plain.issuperset(map(type, kwargs.values())))
+            ):
+                submit(call)
+                return call
+            try:
+                encode(call)
+            except EncodeError as error:
+                return owner.refused(call, error)
+            append(call)
+            if ready:
+                match(call)
+            return call
+
+        call_method.__name__ = call_method.__qualname__ = name
+        return call_method
+
+    def refused(self, call: Any, error: BaseException) -> Any:
+        """A call that cannot be sent: its future tells. Where the pool takes no calls, that is said first."""
+        if self.mailbox.refusal is not None:
+            raise self.mailbox.refusal()
+        call.abandon(error)
+        return call
+
     def submit(self, call: Any) -> None:
         """Accept a call of any kind. Raises MailboxFullError, or why the pool takes no more."""
         futures = arguments.find(call.args, call.kwargs) if self._unwrap else ()
+        if self._encode is not None and not futures:
+            try:
+                self._encode(call)
+            except EncodeError as error:
+                self.refused(call, error)
+                return
         parked = _Parked(self, call, futures) if futures else None  # before a place is taken: it may refuse a future
         if self.bound is not None:
             self.bound.admit(may_block=self.sole is None or here.member is not self.sole)
@@ -122,12 +184,20 @@ class Intake:
 
     def resolved(self, call: Any, futures: Any) -> None:
         """Every future among the call's arguments is done, or one has failed. Never raises: it runs in a hook."""
+        if self._encode is not None or any(ours.is_unread() for _, ours in futures):
+            helper.post(self._fill_in, call, futures)  # the hook's thread may be one that must not be held up
+        else:
+            self._fill_in(call, futures)
+
+    def _fill_in(self, call: Any, futures: Any) -> None:
         if not self._unpark(call):
             return
         try:
             results = {id(future): ours.result() for future, ours in futures}
             call.args = arguments.replace(call.args, results)
             call.kwargs = arguments.replace(call.kwargs, results)
+            if self._encode is not None:
+                self._encode(call)
         except BaseException as error:  # the failure of an argument is the call's
             self._end(call, error)
             return
@@ -172,8 +242,23 @@ class Intake:
             self.cancelled += 1
             self._gone(call)
             return True
+        if self._encode is not None:
+            return self._ask_back(call, task)
         if task is not None and call.abandon(CancelledError()):
             interrupt(task)
+            return True
+        return False
+
+    def _ask_back(self, call: Any, channel: Any) -> bool:
+        """Cancel a call that was sent: where it has not begun, or is an async method."""
+        if channel is None:
+            return bool(call.cancelled())
+        channel.ask_back(call)  # given back, it ends as `withdraw` wished
+        if call.cancelled():
+            self.cancelled += 1
+            return True
+        if self.is_async(call.name) and call.abandon(CancelledError()):
+            channel.interrupt(call)
             return True
         return False
 

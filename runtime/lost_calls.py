@@ -43,7 +43,7 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
     now = pool.clock.now()
     before = getattr(call, "carried", None)
     carried = call.carried = Carried(
-        1 if before is None else before.attempts + 1,
+        getattr(call, "attempts_lost", 1) if before is None else before.attempts + getattr(call, "attempts_lost", 1),
         1 if before is None else before.deaths + 1,
         now if before is None else before.started,
     )
@@ -71,11 +71,11 @@ def _decide(pool: Any, call: Any, policy: Any, carried: Carried, error: WorkerDi
     from concurry.runtime.attempts import Attempts, CallInfo, Wait
 
     now = pool.clock.now()
-    args, kwargs = call.args, call.kwargs
+    args, kwargs = call.arguments() if policy.predicates and not call.done() else ((), {})
     if call.done():
         return
     info = CallInfo(call.name, pool.plan.name)
-    attempts = Attempts(policy, info, args, kwargs or {}, carried.started, number=carried.attempts)
+    attempts = Attempts(policy, info, args, kwargs, carried.started, number=carried.attempts)
     step = attempts.raised(error, now)
     if not isinstance(step, Wait):
         call.owner.give_up(call, step.error)

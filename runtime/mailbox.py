@@ -28,6 +28,8 @@ from concurry.transports.errors import MailboxFullError
 class Taker(Protocol):
     """Who takes calls: one actor, or one lane of it."""
 
+    listed: bool  # whether it stands among the ready, for those who ask
+
     @property
     def active(self) -> int: ...
 
@@ -134,11 +136,46 @@ class Mailbox:
 
         return next_call
 
+    def take_some(self, taker: Any, most: int, least: int, parts: int) -> list[Any]:
+        """Calls for a taker that takes several at once: `most`, or fewer where that leaves more for others.
+
+        Args:
+            least: how many it takes in any case, where it has nothing to run. parts: into how many the waiting are
+                divided, of which it takes one.
+
+        Returns:
+            The calls. None of them: the taker is among the ready now, where it has room; or was told that no more come.
+        """
+        waiting = self.waiting
+        taken: list[Any] = []
+        with self._lock:
+            if taker.listed or taker.over:
+                return taken
+            if waiting:
+                many = min(most, max(least, -(-len(waiting) // parts)))
+                while waiting and len(taken) < many:
+                    taken.append(waiting.popleft())
+            elif self.refusal is not None or self._draining:
+                taker.give(None)
+            elif taker.has_room():
+                self.ready.append(taker)
+                taker.listed = True
+                if waiting:  # put by somebody who looked at the ready before that
+                    self.ready.pop()
+                    taker.listed = False
+                    taken.append(waiting.popleft())
+        if self.bound is not None:
+            for _ in taken:
+                self.bound.free()
+        return taken
+
     def enter(self, takers: list[Any]) -> None:
         """Let these be ready, in this order: those that have just been started."""
         with self._lock:
             if self.refusal is None and not (self._draining and not self.waiting):
                 self.ready.extend(takers)
+                for taker in takers:
+                    taker.listed = True
                 takers = []
         for taker in takers:
             taker.give(None)
@@ -153,6 +190,7 @@ class Mailbox:
         with self._lock:
             if taker in self.ready:
                 self.ready.remove(taker)
+                taker.listed = False
 
     def put_back(self, calls: list[Any]) -> bool:
         """Calls that an actor held and never began stand first again, in their order. False: closed."""

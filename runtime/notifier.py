@@ -21,7 +21,8 @@ log = logging.getLogger("concurry")
 class Notifier:
     """See the module's docstring. `retain` and `release` count the pools that are alive."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = SimpleQueue()
         # Protects the two fields below. Reentrant: a finaliser may post while this very thread holds it.
         self._lock = threading.RLock()
@@ -37,7 +38,7 @@ class Notifier:
                     self._start()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="concurry-notifier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:  # the system has no more threads, or the interpreter ends
@@ -87,7 +88,8 @@ class Notifier:
 
     def after_fork_in_child(self) -> None:
         """The thread did not survive the fork: begin anew."""
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self._name)  # type: ignore[misc]
 
 
-notifier = Notifier()
+notifier = Notifier("concurry-notifier")
+helper = Notifier("concurry-helper")  # what takes a while and is no code to wait for: encoding, copying

@@ -85,6 +85,8 @@ class Plan(NamedTuple):
     stop_timeout_s: float | None = 30.0
     init_timeout_s: float | None = 60.0
     exit_timeout_s: float | None = 2.0
+    most_held: int | None = None  # calls that an actor elsewhere may hold
+    settings: Mapping[str, Any] = MappingProxyType({})  # what the transport of such an actor is told
 
     @property
     def pooled(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from concurry.runtime.clock import Clock, system
 from concurry.runtime.deadlines import Deadlines
@@ -23,6 +23,9 @@ from concurry.runtime.plan import Plan
 from concurry.runtime.spawner import Spawner
 from concurry.runtime.supervisor import Supervisor
 from concurry.transports.base import Transport
+
+if TYPE_CHECKING:
+    from concurry.runtime.elsewhere import Elsewhere
 
 
 class Pool:
@@ -37,19 +40,27 @@ class Pool:
         bound = None
         if plan.mailbox_size is not None:
             bound = Bound(plan.mailbox_size, block=plan.block, who=plan.name)  # one bound, whatever the lane
-        self.intakes = [Intake(Mailbox(plan.choose, bound), bound, unwrap=plan.unwrap) for _ in lanes]
+        encode = transport.encode if transport.elsewhere else None
+        self.intakes = [Intake(Mailbox(plan.choose, bound), bound, unwrap=plan.unwrap, encode=encode) for _ in lanes]
+        for intake in self.intakes:
+            intake.is_async = lambda name: plan.methods[name].is_async
         self._lane_of = {name: intake for lane, intake in zip(lanes, self.intakes, strict=True) for name in lane}
         self.deadlines = (
             Deadlines(clock, plan.name, self, lambda name: plan.methods[name].timeout_s)
-            if plan.times_out and not transport.direct
+            if plan.times_out and not (transport.direct or transport.elsewhere)
             else None
         )
-        self.members = [Member(self, index) for index in range(plan.actors)]
+        self.elsewhere: Elsewhere | None = _elsewhere(self) if transport.elsewhere else None
+        self.members = [self.new_member(index) for index in range(plan.actors)]
         self.spawner: Spawner | None = None
         self.supervisor = Supervisor(self)
         if plan.on_demand:
             tell = self.supervisor
             self.spawner = Spawner(self.intakes[0].mailbox, plan.most_actors, tell.launch, tell.spawner_over)
+
+    def new_member(self, index: int) -> Member:
+        """One place in the pool."""
+        return Member(self, index) if self.elsewhere is None else self.elsewhere.new_member(index)
 
     def caller(self, name: str, *, blocking: bool) -> Callable[..., Any]:
         """The function behind `handle.<name>`."""
@@ -150,6 +161,12 @@ class Pool:
         if len(self.members) == 1:
             for intake, (_, taker) in zip(self.intakes, self.members[0].takers(), strict=True):
                 intake.sole = taker
+
+
+def _elsewhere(pool: Pool) -> Elsewhere:
+    from concurry.runtime.elsewhere import Elsewhere  # with what it brings along, where it is needed
+
+    return Elsewhere(pool)
 
 
 def _waiting(intake: Intake) -> list[Any]:

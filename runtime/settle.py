@@ -91,6 +91,8 @@ class OwnLoop:
 
 def interrupt(task: Any) -> None:
     """Cancel the task that runs a call's async method (it stands in the call's `extra`); from any thread."""
+    if not hasattr(task, "get_loop"):  # the channel of an actor elsewhere, which is told by its own way
+        return
     try:
         task.get_loop().call_soon_threadsafe(task.cancel)
     except RuntimeError:  # the loop is closed: nothing runs there any more

@@ -25,7 +25,7 @@ from typing import Any
 
 from concurry.runtime import future, waits
 from concurry.runtime.clock import system
-from concurry.runtime.notifier import notifier
+from concurry.runtime.notifier import helper, notifier
 from concurry.runtime.plan import Plan
 from concurry.runtime.settle import interrupt
 from concurry.runtime.std_view import PENDING
@@ -34,6 +34,7 @@ from concurry.transports.errors import ForkedHandleError, WorkerStoppedError
 
 log = logging.getLogger("concurry")
 
+_KILLED_S = 1.0  # for what was killed to be gone
 _GRACE_S = 1.0  # for async methods to be cancelled and pauses to be left, after the deadline
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # pools that are not over
 _lock = threading.Lock()  # protects `_live` and `_hooked`
@@ -120,7 +121,7 @@ def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> N
     late = _join(pool, members, deadline)
     # Twice: between taking a call and showing it there is a moment; and what is cancelled first are calls, then the
     # class's own `stop`, which follows them.
-    for grace in (grace_s, 0.3 * grace_s):
+    for grace in (grace_s, _KILLED_S if pool.transport.forcible else 0.3 * grace_s):
         if not late:
             break
         tasks = 0
@@ -154,7 +155,7 @@ def _give_up(pool: Any, member: Any) -> int:
         if task is not None:
             interrupt(task)
             tasks += 1
-    return tasks
+    return tasks or pool.transport.forcible
 
 
 def _join(pool: Any, members: list[Any], deadline: float | None) -> list[Any]:
@@ -205,6 +206,7 @@ def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.Lock()
     notifier.after_fork_in_child()
+    helper.after_fork_in_child()
     system.after_fork_in_child()
     waits.after_fork_in_child()
     future.after_fork_in_child()

@@ -22,7 +22,7 @@ from concurry.runtime import lost_calls, shutdown
 from concurry.runtime.future import acquire_within
 from concurry.runtime.member import FAILED, GONE, READY, Member
 from concurry.runtime.notifier import notifier
-from concurry.runtime.restart import decide
+from concurry.runtime.restart import Decision, decide
 from concurry.transports.errors import RestartIntensityError, WorkerDiedError, WorkerInitError
 
 log = logging.getLogger("concurry")
@@ -119,8 +119,8 @@ class Supervisor:
         timeout = self.pool.plan.init_timeout_s
         return WorkerInitError(
             f"{', '.join(late[:5])}{' ...' if len(late) > 5 else ''}: __init__ was not done within init_timeout="
-            f"{timeout:g} s. A thread cannot be ended from outside: it ends when its __init__ returns. Raise "
-            f"init_timeout, or do the slow part in a method."
+            f"{timeout:g} s. {_ENDED if self.pool.transport.forcible else _NOT_ENDED} Raise init_timeout, or do the slow "
+            f"part in a method."
         )
 
     def built(self, member: Member, error: BaseException | None) -> None:
@@ -146,7 +146,7 @@ class Supervisor:
         with self._lock:  # so that a stop either finds the actor, opened, or is found by it
             if self.closing:
                 raise shutdown.refusal(self.pool.plan)()
-            member = Member(self.pool, self._launched)
+            member = self.pool.new_member(self._launched)
             self._launched += 1
             self._on_demand.add(member)
             try:
@@ -189,7 +189,7 @@ class Supervisor:
             pool.spawner.ended()  # still listed: a stop that comes now waits for the call that is taken here
             self._forget(member)
         elif not self.closing and (init_error is not None or not asked):
-            self._died(member, init_error or reason, counted=not in_call)
+            self._died(member, init_error or reason, counted=not in_call and reason.expected is None)
         with self._lock:
             self._living -= 1  # after the lines above, which may have opened another
         self.finish_if_over()
@@ -206,9 +206,12 @@ class Supervisor:
     def _died(self, member: Member, why: Any, *, counted: bool) -> None:
         clock, plan = self.pool.clock, self.pool.plan
         decision = decide(member.deaths, clock.now(), counted=counted, intensity=plan.intensity)
+        if getattr(why, "expected", None) is not None:
+            decision = Decision(True, 0.0, decision.deaths)  # we ended it, to start it again
         member.deaths = decision.deaths
         if decision.restart:
-            log.warning("%s died (%s); it is started again in %.1f s", member, why, decision.delay_s)
+            level = logging.WARNING if getattr(why, "expected", None) is None else logging.INFO
+            log.log(level, "%s died (%s); it is started again in %.1f s", member, why, decision.delay_s)
             with self._lock:
                 if self.closing:
                     return
@@ -314,6 +317,10 @@ class Supervisor:
             self.pool.deadlines.close()
         shutdown.unregister(self.pool)
         return notifier.release()
+
+
+_NOT_ENDED = "A thread cannot be ended from outside: it ends when its __init__ returns."
+_ENDED = "It was ended."
 
 
 def _as_init_error(member: Member, error: BaseException) -> BaseException:

@@ -19,34 +19,56 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 
 class Gone(NamedTuple):
-    """Why an actor's context has ended. `cause` None and no exit code: it ended as it was asked to."""
+    """Why an actor's context has ended. `cause` None and no exit code: it ended as it was asked to.
+
+    `expected`: why we ended it ourselves, for no fault of its, such as a call past its time. `killed_by_us`: it was sent
+    a signal of ours. `unknown`: it has ended, and nobody can tell how.
+    """
 
     cause: BaseException | None = None
     pid: int | None = None
     exit_code: int | None = None
     signal: str | None = None
+    expected: str | None = None
+    killed_by_us: bool = False
+    unknown: bool = False
 
     @property
     def clean(self) -> bool:
-        return self.cause is None and not self.exit_code and self.signal is None
+        return self.cause is None and not self.exit_code and self.signal is None and not self.unknown
 
     def __str__(self) -> str:
+        if self.expected is not None:
+            return self.expected
         if self.signal is not None:
-            return f"signal {self.signal}"
+            return self.signal
+        if self.unknown:
+            return "a cause that nobody can tell (the helper that started it was killed before)"
         if self.exit_code is not None:
             return f"exit code {self.exit_code}"
         return f"{type(self.cause).__name__}: {self.cause}" if self.cause is not None else "its own end"
 
 
 class Job(Protocol):
-    """What the runtime hands to a transport: what to run, under which name, and whom to tell."""
+    """What the runtime hands to a transport: what to run, under which name, and whom to tell.
+
+    Attributes:
+        name: for people who look at threads and processes, as ``concurry: LLM[3]``.
+
+    Where the actor runs elsewhere also:
+        who: for messages, as ``LLM[3]``; payload: what makes the actor, pickled, (entry, arguments); the other side
+        calls `entry(wire, *arguments)`. settings: what the transport is told (`Plan.settings`).
+    """
 
     name: str
+    who: str
+    payload: bytes
+    settings: Mapping[str, Any]
 
     def serve(self, channel: Any) -> None:
         """Be the actor, in this thread, until `channel.receive()` says that no more will come."""
@@ -66,6 +88,20 @@ class Job(Protocol):
 
     def gone(self, channel: Channel, reason: Gone) -> None:
         """The channel's context has ended."""
+
+    # Only where the actor runs elsewhere; none of them may block.
+
+    def replied(self, channel: Any, ended: int, failed: int, seconds_each: float) -> None:
+        """Calls were replied to, and closed: there may be room for more."""
+
+    def given_back(self, channel: Any, calls: list[Any]) -> None:
+        """Calls that had not begun wait again, in their order; maybe none."""
+
+    def message(self, channel: Any, message: list[Any], fds: list[int]) -> None:
+        """The runtime's own, from the other side."""
+
+    def aside(self, fn: Callable[[], object]) -> None:
+        """Run something that takes a while on a helper thread, in order."""
 
 
 class Channel(ABC):
@@ -99,10 +135,20 @@ class Transport(ABC):
     Attributes:
         direct: calls run in the caller's thread, there is no mailbox between.
         apart: an actor's sync methods wait apart from its async ones, and run one at a time beside them.
+        elsewhere: the actor runs in another process: its calls are encoded, and several are under way at once.
+        forcible: `Channel.kill` ends whatever runs: the first time politely, the second time for good.
     """
 
     direct: bool = False
     apart: bool = False
+    elsewhere: bool = False
+    forcible: bool = False
+
+    @staticmethod
+    def encode(call: Any) -> None:
+        """Where the actor is elsewhere: bring a call's `args` and `kwargs` into the form in which they are sent, in the
+        caller's thread. Raises EncodeError where that cannot be."""
+        raise NotImplementedError
 
     @abstractmethod
     def open(self, job: Job) -> Channel:

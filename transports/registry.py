@@ -12,8 +12,9 @@ _WIRES = {
     "sync": ("concurry.transports.inline", "InlineTransport"),
     "thread": ("concurry.transports.thread", "ThreadTransport"),
     "asyncio": ("concurry.transports.aio", "AioTransport"),
+    "process": ("concurry.transports.process", "ProcessTransport"),
 }
-_PLANNED = ("process", "ray")
+_PLANNED = ("ray",)
 
 
 def find(mode: str, *, concurrent: bool) -> Transport:

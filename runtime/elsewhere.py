@@ -1,0 +1,59 @@
+"""What a pool has besides where its actors run elsewhere: what makes them there, and sharing out again.
+
+Guarantees: the actor's makings are pickled once, at the line of `.init()`, where what cannot be pickled is said.
+Called by: the pool and its members.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from concurry.runtime import remote
+from concurry.runtime.remote_member import RemoteMember
+from concurry.transports.errors import EncodeError
+
+
+class Elsewhere:
+    """See the module's docstring.
+
+    Attributes:
+        handlers: what to do with the runtime's messages from an actor, by their kind:
+            `handler(member, channel, message, descriptors)`, on the I/O thread.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self.handlers: dict[int, Callable[[Any, Any, list[Any], list[int]], object]] = {}
+        try:
+            self._plan = remote.payload(pool.plan)
+        except Exception as error:
+            raise EncodeError(
+                f"{pool.plan.name}: its class, init arguments or retry policy cannot be sent to another process: "
+                f"{type(error).__name__}: {error}. Make what cannot be pickled (connections, locks, open files) in "
+                f"__init__, or use mode='thread'"
+            ) from error
+
+    def new_member(self, index: int) -> RemoteMember:
+        """One place in the pool."""
+        return RemoteMember(self._pool, index)
+
+    def payload(self, index: int) -> bytes:
+        """What makes the actor of that number, in its process."""
+        return pickle.dumps((remote.serve, (self._plan, index)))
+
+    def put_back(self, calls: list[Any]) -> None:
+        """Calls that were given back before they had begun: first in their mailbox again."""
+        mailbox = self._pool.intakes[0].mailbox
+        if not mailbox.put_back(calls):
+            from concurry.runtime.shutdown import refusal
+
+            for call in calls:
+                call.abandon((mailbox.refusal or refusal(self._pool.plan))())
+
+    def nothing_to_do(self, idle: Any) -> None:
+        """One actor has nothing to do: what others hold and have not begun is shared out again."""
+        for member in self._pool.members:
+            if member is not idle and member.feed is not None and member.feed.unbegun():
+                member.channel.recall()

@@ -1,0 +1,108 @@
+"""The feed of an actor elsewhere: which calls it is given, and how many at a time. To the mailbox it is a taker.
+
+    mailbox --give: while it has room (`width`)-----> channel       an idle actor is given what comes
+            --take_some: from the backlog, in batches--> channel    a busy one is sent ahead, by its credit
+    replies --> credit adapts, pump                                 an idle one asks the others for what they have not begun
+
+Guarantees: a call goes to an actor that has room before it is sent ahead to a busy one. Sent ahead is as much as takes
+`_AHEAD_S`, by how long calls took, and no more than `most`: for calls of milliseconds one, for those of tenths of a
+second none. What was sent ahead and has not begun comes back when another actor has nothing to do. So none waits behind
+a slow call while an actor is free, as long as the slow call lets its process hear.
+Assumes: `replied` and `pump` come from the channel's I/O thread; `give` from anywhere, under the mailbox's lock.
+Called by: the member (owns it), the mailbox.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from concurry.runtime.mailbox import Mailbox
+
+_AHEAD_S = 0.005
+_LONG_S = 0.05  # calls that take longer are not sent ahead: a round trip is nothing beside them
+
+
+class Feed:
+    """See the module's docstring.
+
+    Args:
+        width: calls that the actor runs at once. most: calls that it may hold; None: no bound but the adapting.
+    """
+
+    def __init__(self, member: Any, channel: Any, mailbox: Mailbox, width: int, most: int | None) -> None:
+        self.member = member
+        self.channel = channel
+        self.listed = False  # among the mailbox's ready; changed under its lock
+        self.over = False  # it was told that no more calls will come
+        self._mailbox = mailbox
+        self._most = _ROOM if most is None else max(1, min(most, _ROOM))
+        self._width = min(width, self._most)
+        self._seconds: float | None = None
+        self.stuck = 0  # calls past their time that still run, and take up room
+
+    def __str__(self) -> str:
+        return str(self.member)
+
+    @property
+    def active(self) -> int:
+        """How many calls it holds."""
+        return len(self.channel.under_way)
+
+    @property
+    def total(self) -> int:
+        total: int = self.member.total + self.active
+        return total
+
+    def has_room(self) -> bool:
+        return len(self.channel.under_way) < self._width
+
+    def give(self, call: Any) -> bool:
+        """Send one; None: no more will come. Under the mailbox's lock."""
+        if call is None:
+            self.listed = False
+            self.over = True
+            self.channel.give(None)
+            return False
+        # First this, then the look for room: a reply that comes now either is seen here, or sees that we are not listed.
+        self.listed = False
+        if call.begin():
+            self.channel.send([call])
+        self.listed = self.has_room()
+        return self.listed
+
+    def replied(self, seconds_each: float) -> None:
+        """Some calls have ended, having taken so long in the mean."""
+        before = self._seconds
+        self._seconds = seconds_each if before is None else before + 0.5 * (seconds_each - before)
+        self.pump()
+
+    def credit(self) -> int:
+        """How many calls it may hold now."""
+        seconds = self._seconds
+        if seconds is None or seconds > _LONG_S:
+            return self._width
+        ahead = self._most if seconds <= 0 else max(1, int(self._width * _AHEAD_S / seconds))
+        return min(self._most, self._width + ahead)
+
+    def pump(self) -> None:
+        """Take from the backlog what there is room for, or be ready."""
+        if self.listed or self.over:
+            return
+        under_way = self.channel.under_way
+        begun: list[Any] = []
+        while not begun and (room := self.credit() - len(under_way)) > 0:
+            least = self._width - len(under_way)
+            calls = self._mailbox.take_some(self, room, least, 2 * len(self.member.pool.members))
+            if not calls:
+                break
+            begun = [call for call in calls if call.begin()]
+            self.channel.send(begun)
+        if self.listed and not under_way:
+            self.member.pool.elsewhere.nothing_to_do(self.member)
+
+    def unbegun(self) -> bool:
+        """Whether it holds calls that it cannot have begun."""
+        return len(self.channel.under_way) > self._width
+
+
+_ROOM = 4000  # calls on one channel: what a board has room for

@@ -1,0 +1,158 @@
+"""The actor in a process of its own: what the parent's plan becomes there.
+
+    wire.receive (many calls at once) -> waiting -> THE loop, or a lane of an event loop -> the method -> wire.reply
+
+Guarantees: the loop, the lanes and the layers around a method are the very ones of the other modes. An `__init__` that
+fails is told to the parent. After END every call that came is run, then the class's own `stop`.
+Called by: `transports.child`, by the payload that the parent made (`payload`).
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from concurry.runtime import kinds
+from concurry.runtime.actor import Actor
+from concurry.runtime.call_waits import CallWaits, running_call
+from concurry.runtime.clock import system
+from concurry.runtime.loop import serve as serve_calls
+from concurry.runtime.plan import Init, Plan
+from concurry.runtime.raised import cut_ours
+from concurry.runtime.remote_call import RemoteCall
+from concurry.runtime.waits import here
+from concurry.transports import codec, control
+from concurry.transports.errors import WorkerStoppedError
+
+
+class RemoteActor:
+    """The member of an actor, on its own side: what the loop counts on and shows.
+
+    Attributes: as a member's: `call`, `total`, `failed`, `call_waits`, `index`; as text its name.
+    """
+
+    interleaves = False  # see `waits`
+
+    def __init__(self, wire: Any, plan: Plan, index: int) -> None:
+        self.wire = wire
+        self.plan = plan
+        self.index = index
+        self.name = f"concurry: {wire.who}"
+        self.call: Any = None
+        self.total = self.failed = 0
+        self.call_waits = CallWaits()
+        self.handlers: dict[int, Any] = {kinds.LEAVE: self._leave}  # of the runtime's messages, by their kind
+        wire.on_interrupt = self.interrupt
+        wire.on_message = self.heard
+
+    def __str__(self) -> str:
+        return str(self.wire.who)
+
+    def build(self) -> Actor | None:
+        """Make the user's object; None: it failed, and the parent has been told."""
+        try:
+            return Actor(self.plan, self, clock=system, attempt=self._attempt_begins)
+        except BaseException as error:
+            cut_ours(error)
+            failure = codec.pack_failure(0, error, f"{self}.__init__()")
+            self.wire.line.send([control.UNBUILT, failure])
+            return None
+
+    def _attempt_begins(self) -> None:
+        call = running_call()
+        if call is not None:
+            self.wire.attempt_begins(call.number)
+
+    # -- calls of one at a time ------------------------------------------------------------------------------------
+
+    def take(self) -> RemoteCall | None:
+        """The next call; None: no more will come."""
+        wire = self.wire
+        waiting = wire.waiting
+        while not waiting:
+            came = wire.receive()
+            if came is None:
+                return None
+            waiting.extend(calls_of(wire, *came))
+        call: RemoteCall = waiting.popleft()
+        return call
+
+    def run(self, actor: Actor) -> None:
+        """One call at a time, in this thread, to the end."""
+        here.member = here.inside = self
+        try:
+            serve_calls(self.take, self.take, actor, self)
+        finally:
+            actor.close()
+            here.member = here.inside = None
+
+    # -- what the parent says meanwhile: on the ear's thread ----------------------------------------------------------
+
+    def interrupt(self, numbers: list[int]) -> None:
+        """Nobody waits for these calls any more: their waits end, and a task that runs one is cancelled."""
+        from concurry.runtime.settle import interrupt
+
+        for number in numbers:
+            call = self.wire.running.get(number)
+            if call is not None:
+                task = call.extra
+                call.abandon(WorkerStoppedError(f"{self}.{call.name}() is not waited for any more"))
+                if task is not None:
+                    interrupt(task)
+
+    def heard(self, message: list[Any], fds: list[int]) -> None:
+        """A message of the runtime's own, from the parent."""
+        self.handlers[message[0]](message, fds)
+
+    def _leave(self, *_: Any) -> None:
+        self.call_waits.leave(
+            lambda call: WorkerStoppedError(
+                f"Worker is stopped: {self}.{call.name}() waited for its limits, which were not taken"
+            )
+        )
+
+
+def calls_of(wire: Any, first: int, carried: Any, items: list[Any], buffers: Any) -> list[RemoteCall]:
+    """The calls of one message. Those that are None were ended before they were sent."""
+    carried = carried or {}
+    return [
+        RemoteCall(wire, number, item[0], item[1], item[2], buffers, _carried(carried.get(number)))
+        for number, item in enumerate(items, first)
+        if item is not None
+    ]
+
+
+def _carried(what: Any) -> Any:
+    if what is None:
+        return None
+    from concurry.runtime.lost_calls import Carried
+
+    return Carried(what[0], 0, what[1])
+
+
+def payload(plan: Plan) -> bytes:
+    """What a child makes its actor of. Raises whatever pickling raises."""
+    import cloudpickle
+
+    init = plan.init
+    there = Init(init.cls, init.args, dict(init.kwargs), leases=init.leases, sets_limits=init.sets_limits, ends=init.ends)
+    from concurry.runtime.balancing import round_robin
+
+    made: bytes = cloudpickle.dumps(plan._replace(init=there, choose=round_robin, methods=dict(plan.methods)))
+    return made
+
+
+def serve(wire: Any, plan: bytes, index: int) -> bool:
+    """Be the actor, in this process, to its end. False: it could not be made."""
+    it = RemoteActor(wire, pickle.loads(plan), index)
+    actor = it.build()
+    if actor is None:
+        return False
+    wire.line.send([control.READY])
+    if it.plan.serial:
+        it.run(actor)
+    else:
+        from concurry.runtime.remote_lane import run
+
+        run(it, actor)
+    return True

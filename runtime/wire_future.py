@@ -1,0 +1,112 @@
+"""The future of a call whose actor lives elsewhere: its arguments leave encoded, its outcome is decoded when it is read.
+
+    submission: encode(call) -> args: the encoded call, kwargs: its buffers
+    I/O thread: close (plain values), close_unread, fail_unread -> done; waiters wake
+    the first who reads: decoded once, in that thread
+
+Guarantees: those of `BaseFuture`; whether it failed is known when it is done, what it holds is rebuilt by the first
+reader and is the same object for all. A payload that cannot be rebuilt is an EncodeError of this call alone.
+Called by: the intake (makes them), the channel (closes them), users (read them).
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+
+from concurry.runtime.foreign import ConcurrentFuture
+from concurry.runtime.future import CANCELLED, FINISHED, PENDING
+from concurry.transports import codec
+
+T = TypeVar("T")
+
+
+class Unread:
+    """An outcome as it came."""
+
+    __slots__ = ("body", "failed", "how", "lock", "parcel")
+
+    def __init__(self, how: int, body: Any, parcel: Any, *, failed: bool) -> None:
+        self.how = how
+        self.body = body
+        self.parcel = parcel
+        self.failed = failed
+        self.lock = allocate_lock()  # held by who decodes: the others wait for the same object
+
+
+class WireFuture(ConcurrentFuture[T]):
+    """See the module's docstring."""
+
+    __slots__ = ("attempts_lost",)  # set where its actor died: the attempts it had begun there
+
+    # -- the runner's side: the channel, for an actor elsewhere ------------------------------------------------------
+
+    def close_unread(self, how: int, body: Any, parcel: Any) -> bool:
+        """Close with a result that is decoded later. False: somebody else closed it before."""
+        return self.close(Unread(how, body, parcel, failed=False))
+
+    def fail_unread(self, how: int, body: Any) -> bool:
+        """Close with an exception that is rebuilt later. False: somebody else closed it before."""
+        unread: Any = Unread(how, body, None, failed=True)
+        return self.fail(unread)
+
+    def is_unread(self) -> bool:
+        """Whether reading it would decode something now."""
+        return Unread in (self._result.__class__, self._exception.__class__)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call that has not ended, decoded again."""
+        _, how, body = codec.read(self.args)[0]
+        args, kwargs = codec.unpack_call(how, body, self.kwargs)
+        return args, kwargs or {}
+
+    # -- the user's side -----------------------------------------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> T:
+        """See `BaseFuture.result`."""
+        if self._status is not FINISHED:
+            self._wait(timeout)
+        if self._exception is None:
+            value: Any = self._result
+            if value.__class__ is not Unread:
+                return value  # type: ignore[no-any-return]
+        self.read()
+        return super().result()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """See `BaseFuture.exception`."""
+        self._wait(timeout)
+        if self._status is CANCELLED:
+            raise CancelledError()
+        self.read()
+        return self._exception
+
+    def read(self) -> None:
+        """Decode what it holds, once."""
+        unread: Any = self._result if self._exception is None else self._exception
+        if unread.__class__ is not Unread:
+            return
+        with unread.lock:
+            if unread.failed:
+                if self._exception is unread:
+                    self._exception = codec.unpack_failure(unread.how, unread.body)
+            elif self._result is unread:
+                try:
+                    buffers = None if unread.parcel is None else unread.parcel.open()
+                    self._result = codec.unpack_value(unread.how, unread.body, buffers)
+                except Exception as error:
+                    self._exception = error
+                    self._result = None
+            unread.body = unread.parcel = None
+
+    def running(self) -> bool:
+        """Whether its method has begun and not ended."""
+        channel = self.extra
+        return self._stage == 1 and self._status is PENDING and (channel is None or bool(channel.begun(self)))
+
+    def __repr__(self) -> str:
+        if self._status is FINISHED and self.is_unread():
+            outcome = "raised" if self._exception is not None else "returned"
+            return f"<{type(self).__name__} of {self.name}() finished {outcome} what nobody has read yet>"
+        return super().__repr__()

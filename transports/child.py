@@ -1,0 +1,133 @@
+"""The child's side of process mode: it becomes what its parent says, connects, and runs the actor that it is given.
+
+    BOOT on the control line -> surroundings (environment, paths, title) -> the two sockets, each checked for who serves
+    it -> CONNECTED -> the actor's code (`entry(wire)`, unpickled) -> READY -> calls and replies -> END -> leave
+
+Guarantees: nothing of the parent's script runs. When the parent is gone, in whatever way, so is this process: its ear,
+a thread, waits for the line's end and for the parent's pidfd. What was sent arrives before it leaves.
+Assumes: it is the only thread of a new process, started by `nursery`.
+Called by: `nursery` (`main`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import Any, NoReturn
+
+from concurry.transports.control import CONNECTED, RIVAL, UNBUILT, Control, read_memory
+
+# Libraries that start as many threads as there are cores, in each process. Told before anything imports them.
+_THREAD_COUNTS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def main(fd: int, _: tuple[str, ...] = (), *, forked: bool = False) -> NoReturn:
+    """Be the child whose control line is `fd`. Never returns, and never lets an exception out into the parent's code
+    (of which a forked child has a copy on its stack)."""
+    status = 1
+    try:
+        status = _live(Control(socket.socket(fileno=fd), blocks=True), forked=forked)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _flush()
+        os._exit(status)
+
+
+def _live(line: Control, *, forked: bool) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
+    came = line.receive()
+    if came is None:
+        return 0
+    (_, boot), fds = came
+    _settle_in(boot, forked=forked)
+    from concurry.transports.wire import Stranger, Wire
+
+    wire = Wire(line, boot, board_fd=fds[0])
+    try:
+        wire.connect()
+    except Stranger as error:
+        line.send([RIVAL, str(error)])
+        return 1
+    line.send([CONNECTED])
+    if not _run(wire, fds[1]):
+        return 1
+    atexit._run_exitfuncs()
+    _flush()
+    wire.end()
+    return 0
+
+
+def _run(wire: Any, payload_fd: int) -> bool:
+    """Run the actor. False: it could not be had; the parent has been told why."""
+    from concurry.transports.codec import pack_failure
+
+    try:
+        import pickle
+
+        entry, args = pickle.loads(read_memory(payload_fd))
+    except BaseException as error:  # a module that is not there, a class that refuses: whatever, the parent shall know
+        wire.line.send([UNBUILT, pack_failure(0, error, f"{wire.who}: unpickling its class and arguments")])
+        return False
+    done: bool = entry(wire, *args)
+    return done
+
+
+def _settle_in(boot: dict[str, Any], *, forked: bool) -> None:
+    """Take on the parent's surroundings, as they are now: a nursery has those of the moment at which it was started."""
+    if forked:
+        atexit._clear()  # they are the parent's to run
+        sys.stdin = open(os.devnull)  # noqa: SIM115  # for good
+    else:
+        environment = dict(boot["environment"])
+        for name in set(os.environb) - set(environment):
+            del os.environb[name]
+        for name, value in environment.items():
+            if os.environb.get(name) != value:
+                os.environb[name] = value
+        sys.path[:] = boot["path"]
+    threads = boot["native_threads"]
+    if threads:
+        for name in _THREAD_COUNTS:
+            os.environ.setdefault(name, str(threads))
+    try:
+        os.chdir(boot["folder"])
+    except OSError:  # it was deleted, or is another's: the parent has it open still, we cannot
+        sys.stderr.write(f"{boot['title']}: its working directory {boot['folder']} cannot be entered\n")
+    sys.argv[:] = boot["argv"]
+    set_title(boot["title"])
+
+
+def set_title(title: str) -> None:
+    """Show `title` in `ps` and `top`, as far as there is room. Written over the arguments, in this process's memory."""
+    name = title.encode()
+    try:
+        with open("/proc/self/comm", "wb", buffering=0) as comm:
+            comm.write(name[:15])
+        with open("/proc/self/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+        begin, end = int(fields[45]), int(fields[46])
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(begin)
+            memory.write(name[: end - begin - 1].ljust(end - begin, b"\0"))
+    except (OSError, ValueError, IndexError):  # a kernel that does not let us: it is only a title
+        return
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # closed, or none: there is nobody to tell
+            continue

@@ -1,0 +1,172 @@
+"""The hub: the one I/O thread of a process that has children. It waits on everything they can say, at once.
+
+    replies (zmq), control lines, process sentinels, the nursery, newcomers at a socket's door (ZAP), `call`
+        --> its handler, on the hub's thread
+
+Guarantees: nothing polls: the thread sleeps in one wait on all of them. It decodes no payload and runs no code of the
+user's. It lives while somebody retains it; with the last one go its thread, the zmq context, the nursery and the
+directory of the sockets. A handler that raises is logged and harms no other.
+Assumes: handlers are short and never block. `watch` and `forget` are for the hub's own thread; `call` brings you there.
+Called by: the channels of process mode.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from concurry.transports.door import Door
+from concurry.transports.nursery import Nursery
+
+log = logging.getLogger("concurry")
+
+_PATH_ROOM = 60  # bytes that a directory's path may have: 107 are the most that a socket's may have
+
+
+class Hub:
+    """See the module's docstring. Made by `retain`."""
+
+    def __init__(self) -> None:
+        self.context = zmq.Context()
+        # A name of our own for each socket; zmq takes them as they are.
+        self.folder = _private_folder()
+        self._todo: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._handlers: dict[Any, Callable[[int], None]] = {}
+        self._poller = zmq.Poller()
+        self._ending = False
+        self.retained = 0
+        self.nursery = Nursery(self)
+        self.door = Door(self.context)
+        self.watch(self._wake, self._on_wake)
+        self.watch(self.door.socket, self.door.on_knock)
+        self.thread = threading.Thread(target=self._run, name="concurry-io", daemon=True)
+
+    # -- from any thread ---------------------------------------------------------------------------------------------
+
+    def call(self, fn: Callable[..., object], *args: Any) -> None:
+        """Run `fn(*args)` on the hub's thread, in the order of the calls. Never blocks."""
+        self._todo.append((fn, args))
+        try:
+            os.eventfd_write(self._wake, 1)
+        except OSError:  # closed: the hub has ended, with everything that it was for
+            log.debug("concurry: the hub has ended before %r", fn)
+
+    def is_here(self) -> bool:
+        return threading.current_thread() is self.thread
+
+    # -- on the hub's thread -----------------------------------------------------------------------------------------
+
+    def watch(self, source: Any, handler: Callable[[int], None], events: int = zmq.POLLIN) -> None:
+        """Call `handler(events)` when a zmq socket or a descriptor is ready. Again: the events it waits for change."""
+        self._poller.register(source, events)
+        self._handlers[source] = handler
+
+    def forget(self, source: Any) -> None:
+        """Undo `watch`. Idempotent."""
+        if self._handlers.pop(source, None) is not None:
+            self._poller.unregister(source)
+
+    def _run(self) -> None:
+        handlers = self._handlers
+        while not self._ending:
+            for source, events in self._poller.poll():
+                handler = handlers.get(source)
+                if handler is None:  # forgotten by a handler before it in this round
+                    continue
+                try:
+                    handler(events)
+                except Exception:
+                    log.exception("concurry: an event could not be handled")
+        self._close()
+
+    def _on_wake(self, _: int) -> None:
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:  # what woke us was done in the round before
+            log.debug("concurry: woken twice for one thing")
+        todo = self._todo
+        while todo:
+            fn, args = todo.popleft()
+            try:
+                fn(*args)
+            except Exception:
+                log.exception("concurry: %r failed", fn)
+
+    def end(self) -> None:
+        """Leave the loop after this round, and let everything go."""
+        self._ending = True
+
+    def _close(self) -> None:
+        self.nursery.close()
+        self.door.close()
+        self.context.destroy(linger=0)
+        os.close(self._wake)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_lock = allocate_lock()  # protects `_hub` and every hub's `retained`
+_hub: Hub | None = None
+
+
+def retain() -> Hub:
+    """The hub of this process, for one more who needs it; started where there is none."""
+    global _hub
+    with _lock:
+        if _hub is None:
+            made = Hub()
+            try:
+                made.thread.start()
+            except RuntimeError:  # the system has no more threads
+                made._close()
+                raise
+            _hub = made
+        _hub.retained += 1
+        return _hub
+
+
+def release(hub: Hub) -> threading.Thread | None:
+    """One needs it no more. Returns the hub's thread where it now ends, for joining."""
+    global _hub
+    with _lock:
+        hub.retained -= 1
+        if hub.retained:
+            return None
+        if _hub is hub:
+            _hub = None
+    hub.call(hub.end)
+    return hub.thread
+
+
+def after_fork_in_child() -> None:
+    """The thread is the parent's, and so are its sockets: the copies here are never touched, but kept, since closing a
+    zmq context of another process would wait for its threads for ever. Descriptors whose end-of-file means something
+    are closed."""
+    global _hub, _lock
+    _lock = allocate_lock()
+    hub, _hub = _hub, None
+    if hub is not None:
+        _of_the_parent.append(hub)
+        hub.nursery.after_fork_in_child()
+
+
+_of_the_parent: list[Hub] = []
+os.register_at_fork(after_in_child=after_fork_in_child)
+
+
+def _private_folder() -> str:
+    """A new directory that only this user may enter, with a path short enough for a socket's name."""
+    folder = tempfile.mkdtemp(prefix="concurry-")  # its mode is 0700, whatever the umask
+    if len(os.fsencode(folder)) > _PATH_ROOM:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix="concurry-", dir="/tmp")
+    return folder

@@ -1,0 +1,87 @@
+"""The shared memory of one channel, at either end: what this side lends, and what it keeps of the other's.
+
+    Lender --SEGMENT + descriptor, RETIRED--> control line --> Borrower        and FREED back, by number of the loan
+
+Guarantees: nothing is made before it is needed. A loan that nobody looks at any more is told to its owner soon after.
+Called by: the channel and the child's wire.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections.abc import Callable
+from typing import Any
+
+from concurry.transports import control
+
+Tell = Callable[..., object]
+
+
+class Memory:
+    """See the module's docstring.
+
+    Args:
+        tell: sends a control message: `tell(message, fds)`.
+        let_go: told the number of a loan that is over, from a finalizer: it may take no lock, and calls `freed` later.
+        copies: buffers come as private, writable copies.
+    """
+
+    def __init__(self, tell: Tell, let_go: Callable[[int], None], *, copies: bool) -> None:
+        self.copies = copies
+        self._tell = tell
+        self._let_go = let_go
+        self._lender: Any = None
+        self._borrower: Any = None
+        self._closed = False
+        self._lock = allocate_lock()  # protects the making of the two
+
+    def lender(self) -> Any:
+        """What lends memory to the peer."""
+        with self._lock:
+            if self._lender is None and not self._closed:
+                from concurry.transports.segments import Lender
+
+                self._lender = Lender(
+                    lambda serial, fd, size: self._tell([control.SEGMENT, serial, size], (fd,)) and None,
+                    lambda serial: self._tell([control.RETIRED, serial]) and None,
+                )
+            return self._lender
+
+    def borrower(self) -> Any:
+        """What keeps the memory that the peer has lent."""
+        with self._lock:
+            if self._borrower is None:
+                from concurry.transports.segments import Borrower
+
+                self._borrower = Borrower(self._let_go, copies=self.copies)
+                if self._closed:
+                    self._borrower.close()
+            return self._borrower
+
+    def freed(self, serials: list[int]) -> None:
+        """Tell the peer that these loans of its are over."""
+        self._tell([control.FREED, serials])
+
+    def heard(self, message: list[Any], fds: list[int]) -> bool:
+        """Take a control message that is about memory. False: it is about something else."""
+        kind = message[0]
+        if kind == control.SEGMENT:
+            self.borrower().announced(message[1], fds[0], message[2])
+        elif kind == control.RETIRED:
+            self.borrower().retired(message[1])
+        elif kind == control.FREED:
+            lender = self.lender()
+            for serial in message[1]:
+                lender.freed(serial)
+        else:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Nothing is lent any more; what is still looked at stays as long as it is."""
+        with self._lock:
+            self._closed = True
+            made = [self._lender, self._borrower]
+        for one in made:
+            if one is not None:
+                one.close()

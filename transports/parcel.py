@@ -1,0 +1,68 @@
+"""A message between parent and child: its frames, and the large buffers that go beside it.
+
+    frame 0   header [kind, number, more, ref, sizes], then the calls or replies themselves, one msgpack array each
+    frames    buffers that are small, or that found no room in shared memory, in pieces of `PIECE` at most
+
+`ref` names a loan of shared memory that holds the buffers; `sizes` tells how the frames make them up. A message with
+buffers carries one call or one reply.
+
+Guarantees: buffers arrive in their order and number; a full memory is no error, they go over the socket then. What is
+announced is checked against what came.
+Called by: the channel and the child's wire, each with a Lender for what it sends and a Borrower for what it gets.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from concurry.transports.errors import ProtocolError
+
+log = logging.getLogger("concurry")
+
+CALLS, END, REPLIES = 1, 2, 3  # kinds of header
+PIECE: Final = 64 << 20  # bytes of a buffer that one frame holds at most
+MAX_FRAME: Final = 128 << 20  # bytes: a peer that announces a larger frame is cut off
+
+
+def stow(lender: Any, buffers: list[memoryview], large: int | None) -> tuple[Any, Any, list[Any]]:
+    """Bring buffers under way: in shared memory where they are `large` together and there is room, else as frames.
+
+    Returns:
+        The header's `ref` and `sizes`, and the frames.
+    """
+    total = sum(buffer.nbytes for buffer in buffers)
+    if large is not None and total >= large and lender is not None:
+        try:
+            return lender.put(buffers), None, []
+        except (OSError, MemoryError) as error:
+            log.warning("concurry: no shared memory for %d bytes (%s); they go over the socket", total, error)
+    frames = [buffer[at : at + PIECE] for buffer in buffers for at in range(0, max(buffer.nbytes, 1), PIECE)]
+    return None, [buffer.nbytes for buffer in buffers], frames
+
+
+def unstow(borrower: Any, ref: Any, sizes: Any, frames: list[Any], *, copies: bool) -> list[Any] | None:
+    """The buffers of a message; None where it has none. Frames are memory of our own already.
+
+    Raises:
+        ProtocolError: what came is not what was announced.
+    """
+    if ref is not None:
+        if frames or borrower is None:
+            raise ProtocolError("a message whose buffers are in two places")
+        buffers: list[Any] = borrower.get(ref)
+        return buffers
+    if sizes is None:
+        if frames:
+            raise ProtocolError("a message with buffers that it does not announce")
+        return None
+    found: list[Any] = []
+    left = iter(frames)
+    for size in sizes:
+        pieces = [next(left, None) for _ in range(max(1, -(-size // PIECE)))]
+        if any(piece is None for piece in pieces) or sum(map(len, pieces)) != size:
+            raise ProtocolError("a message whose buffers are not as long as it says")
+        found.append(bytearray().join(pieces) if copies or len(pieces) > 1 else pieces[0])
+    if next(left, None) is not None:
+        raise ProtocolError("a message with buffers that it does not announce")
+    return found if copies else [memoryview(each).toreadonly() for each in found]

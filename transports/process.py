@@ -1,0 +1,552 @@
+"""Processes: one child an actor. Calls go out over a zmq socket of the child's own, replies come back over another.
+
+    any thread: send --header + calls as they were encoded at submission--> zmq PUSH --> child
+    hub:        zmq PULL --> replies close their calls (`close`, `fail_unread`, ...) --> Job.replied
+    hub:        the process sentinel (pidfd) --> replies that had been sent are taken first --> Job.gone
+
+Guarantees: see `base`. A message is written in the thread that sends it, under the channel's lock. A reply is closed
+once; those of unknown, finished or given-back calls are dropped and counted. Payloads are not decoded here. After its
+end the channel has left nothing behind: sockets, descriptors, memory, process.
+Assumes: a call is a future of the runtime's, whose `args` are its encoded form and `kwargs` its buffers, or None; the
+job bounds how many are under way (`board.CALLS` at most).
+Called by: the feed (`send`, `give`), futures (`interrupt`, `ask_back`), the supervisor (`kill`, `join`), the hub.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from _thread import allocate_lock
+from collections import deque
+from typing import Any
+
+import msgpack
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from concurry.transports import codec, control, hub, parcel
+from concurry.transports.base import Channel, Gone, Job, Transport
+from concurry.transports.board import Board
+from concurry.transports.control import Control, in_memory, pair
+from concurry.transports.ending import Ending, send_signal
+from concurry.transports.errors import ProtocolError, WorkerInitError
+from concurry.transports.memory import Memory
+from concurry.transports.nursery import status_of
+
+log = logging.getLogger("concurry")
+
+_ASK_S = 0.05  # how long a cancel waits for the child's answer
+_ASIDE = 1 << 20  # bytes of buffers from which on a call is sent by a helper thread: the copy takes a while
+_serials = itertools.count(1)
+pack = msgpack.packb
+
+
+class ProcessChannel(Channel):
+    """See the module's docstring.
+
+    Attributes:
+        under_way: the calls that were sent and not replied to, by their number, in their order.
+        pid: of the child; 0 before it is born. dropped: replies that belonged to no call.
+    """
+
+    def __init__(self, job: Job, at: hub.Hub) -> None:
+        self._job = job
+        self._hub = at
+        self.serial = next(_serials)
+        self.pid = 0
+        self.dropped = 0
+        self.under_way: dict[int, Any] = {}
+        self._last = 0  # the number of the last call
+        self._begun_at_end: int | None = None
+        self._lock = allocate_lock()  # protects the numbers, `_push`, `_aside` and `_closed`; innermost
+        self._closed = False
+        self._aside: deque[tuple[int, list[Any]]] = deque()  # what a helper thread sends, in order
+        self._asking: dict[int, Any] = {}  # question -> the lock that its answer releases, or None
+        self._questions = itertools.count(1)
+        self._over = threading.Event()
+        self._hub_ends: threading.Thread | None = None
+        self._pidfd = -1
+        self._own_child = False
+        self._connected = False
+        self._ending = Ending(at.call, self._over_now)
+        self._user = f"concurry-{self.serial}"
+        self._token = secrets.token_bytes(32).hex().encode()
+        settings = job.settings
+        self._large: int | None = settings["large"]
+        self.memory = Memory(self.tell, self._let_go, copies=settings["copies"])
+        with _Undo() as undo:
+            ours, theirs = pair()
+            undo.add(ours.close, theirs.close)
+            self._line = Control(ours, blocks=False)
+            self._board = Board()
+            undo.add(self._board.close)
+            self._payload = in_memory(job.payload)
+            undo.add(lambda: os.close(self._payload))
+            self._pull = self._bound(zmq.PULL, "r")
+            undo.add(lambda: self._pull.close(linger=0))
+            self._push = self._bound(zmq.PUSH, "c")
+            undo.add(lambda: self._push.close(linger=0))
+            self._monitor = self._pull.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            undo.add(lambda: self._monitor.close(linger=0))
+            at.nursery.start(self, settings["mp_context"], theirs)
+            undo.forget()
+
+    def _bound(self, kind: int, name: str) -> Any:
+        made = self._hub.context.socket(kind)
+        try:
+            made.set_hwm(0)  # what is under way is bounded by the credit
+            made.linger = 0
+            made.maxmsgsize = parcel.MAX_FRAME
+            made.plain_server = True
+            made.zap_domain = self._user.encode()
+            made.bind(self._address(name))
+        except BaseException:
+            made.close(linger=0)
+            raise
+        return made
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._hub.folder, f"{self.serial}{name}")
+
+    def _address(self, name: str) -> str:
+        return f"ipc://{self._path(name)}"
+
+    # -- being born: on the hub's thread -------------------------------------------------------------------------------
+
+    def born(self, pid: int, pidfd: int, own_child: bool) -> None:
+        """The child runs. `own_child`: it is this process that must reap it."""
+        self.pid, self._pidfd, self._own_child = pid, pidfd, own_child
+        at, settings = self._hub, self._job.settings
+        at.watch(pidfd, self._on_death)
+        at.watch(self._line.fileno(), self._on_line)
+        at.watch(self._pull, self._on_replies)
+        at.watch(self._monitor, self._on_monitor)
+        at.door.expect(self._user, self._token, pid)
+        boot = {
+            "who": self._job.who,
+            "title": self._job.name,
+            "parent": os.getpid(),
+            "user": self._user.encode(),
+            "token": self._token,
+            "calls": self._address("c"),
+            "replies": self._address("r"),
+            "environment": list(os.environb.items()),
+            "path": sys.path,
+            "argv": sys.argv,
+            "folder": _folder(),
+            "copies": self.memory.copies,
+            "large": self._large,
+            "native_threads": settings["native_threads"],
+        }
+        board = self._board.fd
+        assert board is not None
+        self.tell([control.BOOT, boot], (board, self._payload))
+        self._board.close_fd()
+        os.close(self._payload)
+        self._payload = -1
+        for number in self._ending.signals:  # somebody wished it before it was there
+            send_signal(pidfd, number)
+
+    def unborn(self, error: BaseException) -> None:
+        """There is no child."""
+        self._ending.never_lived(error)
+
+    def exited(self, status: int | None) -> None:
+        """How the child has ended, as `waitpid` has it; None: nobody knows."""
+        self._ending.exited(status)
+
+    # -- sending: from any thread ----------------------------------------------------------------------------------------
+
+    def give(self, call: Any) -> bool:
+        """None: no more calls will come, and the child ends when it has run those it has."""
+        if call is not None:
+            self.send([call])
+        else:
+            with self._lock:
+                if not self._closed:
+                    self._put([pack([parcel.END, 0, None, None, None])])
+        return False
+
+    def send(self, calls: list[Any]) -> None:
+        """Send calls, which have begun as far as this process knows. Never blocks, never raises."""
+        with self._lock:
+            first = self._last + 1
+            for call in calls:
+                self._last += 1
+                call.extra = self
+                self.under_way[self._last] = call
+            if self._closed:
+                return
+            if self._aside or any(_size(call) >= _ASIDE for call in calls):
+                self._aside.append((first, calls))
+                if len(self._aside) == 1:
+                    self._job.aside(self._send_aside)
+                return
+            self._send(first, calls)
+
+    def _send(self, first: int, calls: list[Any]) -> None:
+        """Under the lock. A call with buffers has a message of its own."""
+        batch: list[bytes] = []
+        carried: dict[int, Any] = {}
+        begin = first
+        for number, call in enumerate(calls, first):
+            encoded, buffers = call.args, call.kwargs
+            if encoded is None:  # it was ended meanwhile, such as by a cancel: its number goes unused
+                self.under_way.pop(number, None)
+                encoded = _NOTHING
+            what = getattr(call, "carried", None)
+            if what is not None:
+                carried[number] = [what.attempts, what.started]
+            if buffers is not None:
+                if batch:
+                    self._write(begin, batch, carried, None, None, [])
+                    batch, carried = [], {}
+                ref, sizes, frames = parcel.stow(self.memory.lender(), buffers, self._large)
+                self._write(number, [encoded], carried, ref, sizes, frames)
+                begin, carried = number + 1, {}
+            else:
+                batch.append(encoded)
+        if batch:
+            self._write(begin, batch, carried, None, None, [])
+
+    def _write(self, first: int, batch: list[bytes], carried: Any, ref: Any, sizes: Any, frames: list[Any]) -> None:
+        self._put([pack([parcel.CALLS, first, carried or None, ref, sizes]) + b"".join(batch), *frames])
+
+    def _put(self, frames: list[Any]) -> None:
+        try:
+            if len(frames) == 1:
+                self._push.send(frames[0], zmq.NOBLOCK)
+            else:
+                self._push.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:  # the child is gone, and its sentinel will say so
+            log.debug("%s: a message could not be sent any more", self._job.who)
+
+    def _send_aside(self) -> None:
+        """On a helper thread: copies of large buffers, and what came behind them."""
+        while True:
+            with self._lock:
+                if not self._closed:
+                    first, calls = self._aside[0]
+                    self._send(first, calls)
+                self._aside.popleft()
+                if not self._aside or self._closed:
+                    self._aside.clear()
+                    return
+
+    # -- what comes: on the hub's thread ---------------------------------------------------------------------------------
+
+    def _on_replies(self, _: int) -> None:
+        pull = self._pull
+        ended = failed = spent = 0
+        for _turn in range(64):
+            try:
+                frames = pull.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            try:
+                items = codec.read(frames[0])
+                kind, mean_ns, _, ref, sizes = items[0]
+                if kind != parcel.REPLIES:
+                    raise ProtocolError(f"a message of kind {kind} where replies come")
+                del items[0]
+                buffers = _Parcel(self, ref, sizes, frames[1:]) if ref is not None or len(frames) > 1 else None
+                for number, status, how, body in items:
+                    call = self.under_way.pop(number, None)
+                    if call is None:
+                        self.dropped += 1
+                    elif status == codec.OK:
+                        ended += 1
+                        if how == codec.PLAIN:
+                            call.close(body)
+                        else:
+                            call.close_unread(how, body, buffers)
+                    else:
+                        ended += 1
+                        failed += 1
+                        call.fail_unread(how, body)
+                spent += mean_ns * len(items)
+            except (ProtocolError, ValueError, TypeError) as error:
+                self.dropped += 1
+                log.error("%s: a message that no child of ours sends was dropped: %s", self._job.who, error)
+        if ended:
+            self._job.replied(self, ended, failed, spent / ended / 1e9)
+
+    def _on_line(self, events: int) -> None:
+        line = self._line
+        if events & zmq.POLLOUT and line.send_waiting():
+            self._hub.watch(line.fileno(), self._on_line)
+        while True:
+            try:
+                came = line.receive()
+            except BlockingIOError:
+                return
+            except ProtocolError as error:
+                self.dropped += 1
+                log.error("%s: %s", self._job.who, error)
+                continue
+            if came is None:  # its sentinel tells the rest
+                self._hub.forget(line.fileno())
+                return
+            self._heard(*came)
+
+    def _heard(self, message: list[Any], fds: list[int]) -> None:
+        kind = message[0]
+        if kind >= control.RUNTIME:
+            self._job.message(self, message, fds)
+        elif kind == control.CONNECTED:
+            self._shut_the_door()
+            self._connected = True
+        elif kind == control.READY:
+            self._job.ready(self)
+        elif kind == control.UNBUILT:
+            _, _, how, body = codec.read(message[1])[0]
+            self._job.failed_to_build(codec.unpack_failure(how, body))
+        elif kind == control.RIVAL:
+            self._ending.cause = WorkerInitError(message[1])
+        elif kind == control.ASKED_BACK:
+            self._given_back(message[1], message[2])
+        elif kind == control.STACKS_DONE:
+            self._answered(message[1])
+        else:
+            self.memory.heard(message, fds)
+
+    def _shut_the_door(self) -> None:
+        self._hub.door.expect_no_more(self._user)
+        for name in "rc":
+            _unlink(self._path(name))
+
+    def _on_monitor(self, _: int) -> None:
+        try:
+            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+        except zmq.Again:
+            return
+        if event["event"] == zmq.EVENT_DISCONNECTED:
+            self._ending.silent()  # what it had sent before has come
+
+    # -- its end: on the hub's thread ------------------------------------------------------------------------------------
+
+    def _on_death(self, _: int) -> None:
+        self._hub.forget(self._pidfd)
+        if self._own_child:
+            self._ending.exited(status_of(self.pid))
+        self._ending.process_gone(was_connected=self._connected)
+
+    def _over_now(self) -> None:
+        if self._connected:
+            self._on_replies(0)
+        if self.pid:
+            self._on_line(0)
+        self._close()
+        self._job.gone(self, self._ending.reason(self.pid))
+        self._hub_ends = hub.release(self._hub)
+        self._over.set()
+
+    def _close(self) -> None:
+        at = self._hub
+        with self._lock:
+            self._closed = True
+            self._aside.clear()
+            self._push.close(linger=0)
+        for source in (self._line.fileno(), self._pull, self._monitor):
+            at.forget(source)
+        self._line.close()
+        self._pull.disable_monitor()
+        self._monitor.close(linger=0)
+        self._pull.close(linger=0)
+        for fd in (self._pidfd, self._payload):
+            if fd >= 0:
+                os.close(fd)
+        self._payload = -1
+        self._shut_the_door()
+        for question in list(self._asking):
+            self._answered(question)
+        self._begun_at_end = self._board.last_begun()
+        for number, call in list(self.under_way.items()):
+            if number > self._begun_at_end:
+                call.reopen()
+            else:
+                call.attempts_lost = self._board.attempts(number)
+        self._board.close()
+        self.memory.close()
+
+    def undelivered(self) -> list[Any]:
+        return list(self.under_way.values())
+
+    def kill(self) -> None:
+        """The first time politely (SIGTERM), then for good."""
+        self._hub.call(self._signal, signal.SIGKILL if self._ending.signals else signal.SIGTERM)
+
+    def end(self, why: str) -> None:
+        """End the child at once, for a reason that is no fault of it, such as a call past its time."""
+        self._ending.expected = why
+        self._hub.call(self._signal, signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        self._ending.signals.append(number)
+        if not self._ending.gone and self._pidfd >= 0:
+            send_signal(self._pidfd, number)
+
+    def join(self, timeout: float | None) -> bool:
+        if self._hub.is_here():
+            return self._over.is_set()
+        if not self._over.wait(None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
+            return False
+        if self._hub_ends is not None:
+            self._hub_ends.join()
+        return True
+
+    # -- what is asked of it ----------------------------------------------------------------------------------------------
+
+    def begun(self, call: Any) -> bool:
+        """Whether the child has begun a call that was sent to it."""
+        number = self._number_of(call)
+        if number is None:
+            return False
+        last = self._begun_at_end
+        return number <= (self._board.last_begun() if last is None else last)
+
+    def began_at(self, number: int) -> float | None:
+        """When the call of a number began, by the monotonic clock; None: it has not."""
+        return self._board.began_at(number) if self._board.begun(number) else None
+
+    def _number_of(self, call: Any) -> int | None:
+        return next((number for number, each in list(self.under_way.items()) if each is call), None)
+
+    def interrupt(self, call: Any) -> None:
+        """Nobody waits for a call any more: its waits end, and an async method is cancelled."""
+        number = self._number_of(call)
+        if number is not None:
+            self.tell([control.INTERRUPT, [number]])
+
+    def ask_back(self, call: Any) -> None:
+        """Ask for a call that has not begun, and wait for the answer, for a moment at most. Where it is given back it
+        is reopened: it waits again, or has ended as somebody wished before."""
+        number = self._number_of(call)
+        if number is None or self._board_says_begun(number):
+            return
+        answered = allocate_lock()
+        answered.acquire()
+        self._ask([number], answered)
+        if not self._hub.is_here():
+            answered.acquire(True, _ASK_S)
+
+    def recall(self) -> None:
+        """Ask for all that have not begun; those that are given back come by `Job.given_back`."""
+        waiting = [number for number in list(self.under_way) if not self._board_says_begun(number)]
+        if waiting and not self._asking:
+            self._ask(waiting, None)
+
+    def _board_says_begun(self, number: int) -> bool:
+        return self._begun_at_end is not None or self._board.begun(number)
+
+    def _ask(self, numbers: list[int], answered: Any) -> None:
+        question = next(self._questions)
+        self._asking[question] = answered
+        self.tell([control.ASK_BACK, question, numbers])
+
+    def _given_back(self, question: int, numbers: list[int]) -> None:
+        calls = [self.under_way.pop(number, None) for number in numbers]
+        waiting = [call for call in calls if call is not None and call.reopen()]
+        self._answered(question)
+        self._job.given_back(self, waiting)
+
+    def _answered(self, question: int) -> None:
+        answered = self._asking.pop(question, None)
+        if answered is not None:
+            answered.release()
+
+    def tell(self, message: list[Any], fds: tuple[int, ...] = ()) -> None:
+        if not self._line.send(message, fds):
+            self._hub.call(self._wait_for_room)
+
+    def _wait_for_room(self) -> None:
+        if not self._closed and self._line.fileno() >= 0:
+            self._hub.watch(self._line.fileno(), self._on_line, zmq.POLLIN | zmq.POLLOUT)
+
+    def _let_go(self, serial: int) -> None:
+        self._hub.call(self.memory.freed, [serial])  # in a finalizer: no lock may be taken here
+
+
+class _Parcel:
+    """The buffers of a reply that nobody has read yet."""
+
+    __slots__ = ("_channel", "_frames", "_ref", "_sizes")
+
+    def __init__(self, channel: ProcessChannel, ref: Any, sizes: Any, frames: list[bytes]) -> None:
+        self._channel = channel
+        self._ref = ref
+        self._sizes = sizes
+        self._frames = frames
+
+    def open(self) -> list[Any] | None:
+        memory = self._channel.memory
+        borrower = memory.borrower() if self._ref is not None else None
+        return parcel.unstow(borrower, self._ref, self._sizes, self._frames, copies=memory.copies)
+
+
+class _Undo:
+    """What to undo where a constructor fails half-way."""
+
+    def __init__(self) -> None:
+        self._steps: list[Any] = []
+
+    def add(self, *steps: Any) -> None:
+        self._steps += steps
+
+    def forget(self) -> None:
+        self._steps.clear()
+
+    def __enter__(self) -> _Undo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._steps:
+            self._steps.pop()()
+
+
+_NOTHING = pack(None)
+
+
+def _size(call: Any) -> int:
+    return sum(buffer.nbytes for buffer in call.kwargs) if call.kwargs else 0
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+class ProcessTransport(Transport):
+    """`mode="process"`."""
+
+    elsewhere = True
+    forcible = True
+
+    @staticmethod
+    def encode(call: Any) -> None:
+        """Bring a call into the form in which it is sent. Raises EncodeError where that cannot be."""
+        call.args, call.kwargs = codec.pack_call(call.name, call.args, call.kwargs)
+
+    def open(self, job: Job) -> Channel:
+        at = hub.retain()
+        try:
+            return ProcessChannel(job, at)
+        except BaseException:
+            ending = hub.release(at)
+            if ending is not None and not at.is_here():
+                ending.join()
+            raise

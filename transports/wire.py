@@ -1,0 +1,297 @@
+"""The wire of a child: calls come in, replies go out, and an ear hears what must be heard while a call runs.
+
+    zmq PULL --receive--> the actor's loop --reply--> outbox --flush--> zmq PUSH
+    control line, parent's pidfd --> ear (a thread): calls asked back, interrupts, shared memory, stacks; the end
+
+Guarantees: a reply is sent at once unless calls take microseconds and more of them wait; then many go together, and
+none waits longer than `_HOLD_S` for a call that turns out to be slow: the ear sends what is left lying. With nothing to
+do nothing wakes. What is asked back has not begun and never will, or is not given back: the board decides.
+Assumes: `receive` is called by one thread; replies may come from any.
+Called by: `child` (makes it), the runtime's code in the child.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from concurry.transports import control, parcel
+from concurry.transports.board import Board
+from concurry.transports.codec import read
+from concurry.transports.control import Control
+from concurry.transports.errors import ProtocolError
+from concurry.transports.memory import Memory
+
+_HOLD_S = 0.001  # how long a reply may wait for others
+_QUICK_NS = 100_000  # calls that take less, in the mean, are replied to in batches
+_MOST_HELD = 128  # replies
+_LINGER_MS = 10_000  # for what is under way when it ends
+
+pack = msgpack.packb
+
+
+class Stranger(Exception):
+    """Somebody else than the parent serves a socket of ours."""
+
+
+class Wire:
+    """See the module's docstring.
+
+    Attributes:
+        who: the worker's name, such as ``LLM[3]``; number: of this incarnation.
+        on_message: what to do with the runtime's own messages; on the ear's thread.
+        on_interrupt: told the numbers of calls that nobody waits for any more; on the ear's thread.
+    """
+
+    def __init__(self, line: Control, boot: dict[str, Any], board_fd: int) -> None:
+        self.line = line
+        self.who: str = boot["who"]
+        self._boot = boot
+        self.large: int | None = boot["large"]
+        self.board = Board(board_fd)
+        self.board.close_fd()
+        self.asked_back: set[int] = set()  # calls that were given back: they must not begin
+        self.asking = allocate_lock()  # protects `asked_back`
+        self.waiting: deque[Any] = deque()  # calls that came and were not taken yet; the runtime's
+        self.running: dict[int, Any] = {}  # calls that run, by number; the runtime's
+        self.on_message: Callable[[list[Any], list[int]], None] = _ignore
+        self.on_interrupt: Callable[[list[int]], None] = _ignore
+        self._out: list[bytes] = []
+        self._out_lock = allocate_lock()  # protects `_out`, its socket and the lender
+        self._held_since = 0.0
+        self._mean_ns = 1e9
+        self._busy = (0, 0)  # calls, and nanoseconds they took, since the last message
+        self._flushing = False  # whether the ear looks after the outbox now
+        self._freed: deque[int] = deque()  # loans that nobody looks at any more
+        self.memory = Memory(line.send, self._let_go, copies=boot["copies"])
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._ear = threading.Thread(target=self._listen, name="concurry-ear", daemon=True)
+
+    # -- connecting --------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Connect both sockets. Raises Stranger where anybody but the parent serves one of them."""
+        self._ear.start()
+        self._calls = self._connected(zmq.PULL, self._boot["calls"])
+        self._replies = self._connected(zmq.PUSH, self._boot["replies"])
+
+    def _connected(self, kind: int, address: str) -> Any:
+        made = self._context.socket(kind)
+        made.set_hwm(0)  # what is under way is bounded by the credit
+        made.maxmsgsize = parcel.MAX_FRAME
+        made.plain_username, made.plain_password = self._boot["user"], self._boot["token"]
+        made.reconnect_ivl = -1  # the path is gone after the first time; who listens there later is no parent
+        made.linger = _LINGER_MS
+        monitor = made.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | _FAILURES)
+        try:
+            made.connect(address)
+            event = parse_monitor_message(monitor.recv_multipart())
+            if event["event"] != zmq.EVENT_CONNECTED:
+                raise Stranger(f"{self.who}: its socket could not be reached ({event['event']!r})")
+            self._check_server(int(event["value"]))
+            event = parse_monitor_message(monitor.recv_multipart())
+            if event["event"] != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                raise Stranger(f"{self.who}: its socket refused it ({event['event']!r})")
+        finally:
+            made.disable_monitor()
+            monitor.close(linger=0)
+        return made
+
+    def _check_server(self, fd: int) -> None:
+        with socket.socket(fileno=os.dup(fd)) as peer:
+            pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if (pid, uid) != (self._boot["parent"], os.geteuid()):
+            raise Stranger(
+                f"{self.who}: process {pid} of user {uid} serves its socket instead of its parent, process "
+                f"{self._boot['parent']}: refused"
+            )
+
+    # -- calls and replies -------------------------------------------------------------------------------------------
+
+    def receive(self) -> tuple[int, Any, list[list[Any]], list[Any] | None] | None:
+        """Wait for calls. Returns the number of the first, what some of them carry, the calls as `codec` has them, and
+        the buffers of the one that has any; None: no more will come."""
+        frame, *frames = self._calls.recv_multipart()
+        items = read(frame)
+        kind, first, more, ref, sizes = items[0]
+        if kind == parcel.END:
+            return None
+        if kind != parcel.CALLS:
+            raise ProtocolError(f"a message of kind {kind} where calls come")
+        del items[0]
+        if ref is None and not frames:
+            return first, more, items, None
+        return first, more, items, parcel.unstow(self.memory.borrower(), ref, sizes, frames, copies=self.memory.copies)
+
+    def reply(self, reply: bytes, buffers: list[memoryview] | None, busy_ns: int, *, more: bool) -> None:
+        """Send a reply, now or with the next ones. `more`: whether another call begins right after."""
+        with self._out_lock:
+            calls, spent = self._busy
+            self._busy = (calls + 1, spent + busy_ns)
+            self._mean_ns += 0.2 * (busy_ns - self._mean_ns)
+            if buffers is None:
+                out = self._out
+                out.append(reply)
+                if more and self._mean_ns < _QUICK_NS and len(out) < _MOST_HELD:
+                    now = time.monotonic()
+                    if len(out) == 1:
+                        self._held_since = now
+                    if now - self._held_since < _HOLD_S:
+                        if not self._flushing:
+                            self._flushing = True
+                            os.eventfd_write(self._wake, 1)
+                        return
+                self._flush()
+                return
+            if self._out:
+                self._flush()
+            ref, sizes, frames = parcel.stow(self.memory.lender(), buffers, self.large)
+            self._replies.send_multipart([self._header(ref, sizes) + reply, *frames], copy=True)
+
+    def _flush(self) -> None:
+        frame = self._header(None, None) + b"".join(self._out)
+        self._out.clear()
+        self._replies.send(frame, zmq.NOBLOCK)
+
+    def _header(self, ref: Any, sizes: Any) -> bytes:
+        (calls, spent), self._busy = self._busy, (0, 0)
+        header: bytes = pack([parcel.REPLIES, spent // calls if calls else 0, None, ref, sizes])
+        return header
+
+    def flush(self) -> None:
+        """Send what is held."""
+        if self._out:
+            with self._out_lock:
+                if self._out:
+                    self._flush()
+
+    def end(self) -> None:
+        """All of it is sent: wait until it has gone out, and close."""
+        self.flush()
+        self._calls.close(linger=0)
+        self._replies.close()
+        self._context.term()
+
+    # -- shared memory -----------------------------------------------------------------------------------------------
+
+    def _let_go(self, serial: int) -> None:
+        self._freed.append(serial)  # in a finalizer: the ear does the rest
+        os.eventfd_write(self._wake, 1)
+
+    # -- the ear -----------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        parent = self._boot["parent"]
+        poll = select.poll()
+        poll.register(self.line.fileno(), select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        try:
+            watched = os.pidfd_open(parent)
+            poll.register(watched, select.POLLIN)
+        except ProcessLookupError:
+            _leave()
+        except OSError:  # no descriptor left: the line's end tells as well
+            watched = -1
+        while True:
+            ready = {fd for fd, _ in poll.poll(_HOLD_S * 2000 if self._flushing else None)}
+            if watched in ready:
+                _leave()
+            if self.line.fileno() in ready:
+                came = self.line.receive()
+                if came is None:
+                    _leave()
+                self._heard(*came)
+            if self._wake in ready:
+                os.eventfd_read(self._wake)
+                self._send_freed()
+            if not ready:
+                self._look_after_the_outbox()
+
+    def _look_after_the_outbox(self) -> None:
+        with self._out_lock:
+            if not self._out:
+                self._flushing = False  # the next that is held wakes us again
+            elif time.monotonic() - self._held_since >= _HOLD_S:
+                self._flush()
+
+    def _send_freed(self) -> None:
+        freed: list[int] = []
+        while self._freed:
+            freed.append(self._freed.popleft())
+        if freed:
+            self.memory.freed(freed)
+
+    def _heard(self, message: list[Any], fds: list[int]) -> None:
+        kind = message[0]
+        if kind >= control.RUNTIME:
+            self.on_message(message, fds)
+        elif kind == control.ASK_BACK:
+            self.line.send([control.ASKED_BACK, message[1], self._give_back(message[2])])
+        elif kind == control.INTERRUPT:
+            self.on_interrupt(message[1])
+        elif kind == control.STACKS:
+            with open(fds[0], "wb", buffering=0) as file:
+                faulthandler.dump_traceback(file, all_threads=True)
+            self.line.send([control.STACKS_DONE, message[1]])
+        else:
+            self.memory.heard(message, fds)
+
+    def _give_back(self, numbers: list[int]) -> list[int]:
+        """Those of these calls that have not begun: now they never will."""
+        given: list[int] = []
+        with self.asking:
+            for number in numbers:
+                # First this, then the look at the board; who begins a call does it the other way round.
+                self.asked_back.add(number)
+                if self.board.begun(number):
+                    self.asked_back.discard(number)
+                else:
+                    given.append(number)
+        return given
+
+    def attempt_begins(self, number: int) -> None:
+        """Another attempt of a call begins; the first one is counted when the call does."""
+        self.board.attempt(number)
+
+    def begin(self, number: int) -> bool:
+        """Mark a call as begun. False: it was given back, and must not run."""
+        self.board.begin(number, time.monotonic_ns())
+        if self.asked_back:
+            with self.asking:
+                if number in self.asked_back:
+                    self.asked_back.discard(number)
+                    return False
+        return True
+
+
+_FAILURES = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_CONNECT_RETRIED
+)
+
+
+def _ignore(*_: Any) -> None:
+    """Nobody has said yet what to do."""
+
+
+def _leave() -> None:
+    """The parent is gone: nobody needs this process, or would hear of its end."""
+    os._exit(1)
