@@ -12,6 +12,7 @@ from typing import Any
 
 from concurry.runtime import remote
 from concurry.runtime.remote_member import RemoteMember
+from concurry.runtime.time_limits import TimeLimits
 from concurry.transports.errors import EncodeError
 
 
@@ -25,6 +26,7 @@ class Elsewhere:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
+        self.time_limits = TimeLimits(pool) if pool.plan.times_out else None
         self.handlers: dict[int, Callable[[Any, Any, list[Any], list[int]], object]] = {}
         try:
             self._plan = remote.payload(pool.plan)
@@ -42,6 +44,11 @@ class Elsewhere:
     def payload(self, index: int) -> bytes:
         """What makes the actor of that number, in its process."""
         return pickle.dumps((remote.serve, (self._plan, index)))
+
+    def close(self) -> None:
+        """The pool is over."""
+        if self.time_limits is not None:
+            self.time_limits.close()
 
     def put_back(self, calls: list[Any]) -> None:
         """Calls that were given back before they had begun: first in their mailbox again."""

@@ -38,7 +38,6 @@ class Feed:
         self._most = _ROOM if most is None else max(1, min(most, _ROOM))
         self._width = min(width, self._most)
         self._seconds: float | None = None
-        self.stuck = 0  # calls past their time that still run, and take up room
 
     def __str__(self) -> str:
         return str(self.member)
@@ -66,7 +65,7 @@ class Feed:
         # First this, then the look for room: a reply that comes now either is seen here, or sees that we are not listed.
         self.listed = False
         if call.begin():
-            self.channel.send([call])
+            self.send([call])
         self.listed = self.has_room()
         return self.listed
 
@@ -96,9 +95,16 @@ class Feed:
             if not calls:
                 break
             begun = [call for call in calls if call.begin()]
-            self.channel.send(begun)
+            self.send(begun)
         if self.listed and not under_way:
             self.member.pool.elsewhere.nothing_to_do(self.member)
+
+    def send(self, calls: list[Any]) -> None:
+        """Send calls that have begun, as far as this process knows."""
+        self.channel.send(calls)
+        limits = self.member.pool.elsewhere.time_limits
+        if limits is not None:
+            limits.sent(calls)
 
     def unbegun(self) -> bool:
         """Whether it holds calls that it cannot have begun."""

@@ -10,6 +10,7 @@ Called by: `transports.child`, by the payload that the parent made (`payload`).
 from __future__ import annotations
 
 import pickle
+import resource
 from typing import Any
 
 from concurry.runtime import kinds
@@ -41,6 +42,8 @@ class RemoteActor:
         self.call: Any = None
         self.total = self.failed = 0
         self.call_waits = CallWaits()
+        self._most_calls: int | None = plan.settings["most_calls"]
+        self._most_memory: int | None = plan.settings["most_memory"]
         self.handlers: dict[int, Any] = {kinds.LEAVE: self._leave}  # of the runtime's messages, by their kind
         wire.on_interrupt = self.interrupt
         wire.on_message = self.heard
@@ -69,6 +72,8 @@ class RemoteActor:
         """The next call; None: no more will come."""
         wire = self.wire
         waiting = wire.waiting
+        if self.worn_out():
+            return None
         while not waiting:
             came = wire.receive()
             if came is None:
@@ -76,6 +81,21 @@ class RemoteActor:
             waiting.extend(calls_of(wire, *came))
         call: RemoteCall = waiting.popleft()
         return call
+
+    def worn_out(self) -> bool:
+        """Whether it has run as many calls, or takes as much memory, as it may: then it leaves, and the parent, which
+        is told here, starts another one. What has not begun goes back to the parent with its end."""
+        most_calls, most_memory = self._most_calls, self._most_memory
+        why = None
+        if most_calls is not None and self.wire.replied >= most_calls:
+            why = f"its end by max_calls_per_worker={most_calls}"
+        elif most_memory is not None and (memory := _resident()) > most_memory:
+            why = f"its end by max_memory_per_worker={most_memory}: {memory} bytes are resident"
+        if why is None:
+            return False
+        self.wire.flush()
+        self.wire.line.send([control.LEAVING, why])
+        return True
 
     def run(self, actor: Actor) -> None:
         """One call at a time, in this thread, to the end."""
@@ -120,6 +140,13 @@ def calls_of(wire: Any, first: int, carried: Any, items: list[Any], buffers: Any
         for number, item in enumerate(items, first)
         if item is not None
     ]
+
+
+def _resident() -> int:
+    """Bytes of memory that this process takes now, without what it shares with its siblings."""
+    with open("/proc/self/statm", "rb") as file:
+        _, resident, shared, *_ = map(int, file.read().split())
+    return (resident - shared) * resource.getpagesize()
 
 
 def _carried(what: Any) -> Any:

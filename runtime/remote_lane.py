@@ -52,7 +52,7 @@ def run(it: RemoteActor, actor: Actor) -> None:
     lane = LoopLane(it, mailbox, it.plan.max_concurrency, sync_names)
 
     def read() -> None:
-        while (came := it.wire.receive()) is not None:
+        while not it.worn_out() and (came := it.wire.receive()) is not None:
             for call in calls_of(it.wire, *came):
                 mailbox.put(call)
         mailbox.drain()

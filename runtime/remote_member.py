@@ -67,7 +67,7 @@ class RemoteMember(Member):
         if only is not None:
             self.feed.over = True
             if only[0].begin():
-                channel.send(only)
+                self.feed.send(only)
             channel.give(None)
         super().ready(channel)
 
@@ -76,10 +76,21 @@ class RemoteMember(Member):
         self.failed += failed
         if self.feed is not None:
             self.feed.replied(seconds_each)
+        limits = self.pool.elsewhere.time_limits
+        if limits is not None:
+            limits.replied(self)
+
+    def leaving(self, channel: Any) -> None:
+        if self.feed is not None:
+            self.feed.over = True
+            self.pool.intakes[0].mailbox.leave(self.feed)
 
     def given_back(self, channel: Any, calls: list[Any]) -> None:
         if calls:
             self.pool.elsewhere.put_back(calls)
+        limits = self.pool.elsewhere.time_limits
+        if limits is not None:
+            limits.replied(self)
         if self.feed is not None:
             self.feed.pump()
 

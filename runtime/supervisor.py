@@ -315,6 +315,8 @@ class Supervisor:
                 self.pool.plan.init.let_go()
         if self.pool.deadlines is not None:
             self.pool.deadlines.close()
+        if self.pool.elsewhere is not None:
+            self.pool.elsewhere.close()
         shutdown.unregister(self.pool)
         return notifier.release()
 

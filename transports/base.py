@@ -97,6 +97,9 @@ class Job(Protocol):
     def given_back(self, channel: Any, calls: list[Any]) -> None:
         """Calls that had not begun wait again, in their order; maybe none."""
 
+    def leaving(self, channel: Any) -> None:
+        """The actor ends by itself, to be replaced by another: it takes no more calls."""
+
     def message(self, channel: Any, message: list[Any], fds: list[int]) -> None:
         """The runtime's own, from the other side."""
 
@@ -115,6 +118,10 @@ class Channel(ABC):
     def undelivered(self) -> list[Any]:
         """After `gone`: the calls that were given and that the actor never took, in their order."""
         return []
+
+    def stacks(self) -> str:
+        """The stacks of the actor's threads, now, as text for people."""
+        return ""
 
     def is_here(self) -> bool:
         """Whether the caller runs inside one of its calls, as far as the channel can tell."""

@@ -12,6 +12,7 @@ Called by: `nursery` (`main`).
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ import traceback
 from typing import Any, NoReturn
 
 from concurry.transports.control import CONNECTED, RIVAL, UNBUILT, Control, read_memory
+from concurry.transports.stacks import STACKS_SIGNAL
 
 # Libraries that start as many threads as there are cores, in each process. Told before anything imports them.
 _THREAD_COUNTS = (
@@ -54,6 +56,7 @@ def _live(line: Control, *, forked: bool) -> int:
     _settle_in(boot, forked=forked)
     from concurry.transports.wire import Stranger, Wire
 
+    show_stacks_to(fds[2])
     wire = Wire(line, boot, board_fd=fds[0])
     try:
         wire.connect()
@@ -107,6 +110,16 @@ def _settle_in(boot: dict[str, Any], *, forked: bool) -> None:
         sys.stderr.write(f"{boot['title']}: its working directory {boot['folder']} cannot be entered\n")
     sys.argv[:] = boot["argv"]
     set_title(boot["title"])
+
+
+def show_stacks_to(fd: int) -> None:
+    """On STACKS_SIGNAL write the stacks of all threads to `fd`, and the signal's number after them, also while a call
+    in C holds the interpreter: all of it happens in the signal handler (faulthandler's, then Python's own, which
+    writes the number)."""
+    number = STACKS_SIGNAL
+    signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    faulthandler.register(number, file=fd, all_threads=True, chain=True)
 
 
 def set_title(title: str) -> None:

@@ -16,7 +16,7 @@ Guarantees: `pack_call` and `pack_result` raise nothing but EncodeError, `pack_f
 `read` nothing but ProtocolError, `unpack_call` and `unpack_value` either (KeyboardInterrupt passes everywhere). `read`
 unpickles nothing, and takes less than a second and 50 MiB for any rubbish up to 1 MB. All of it may be called from any
 thread, also from a `__del__` that runs in the middle of it.
-Assumes: a frame larger than `LARGE` holds at most `MANY` lists and maps; whoever puts calls together into a frame stays
+Assumes: a frame larger than `LARGE` holds at most `MANY` containers; whoever puts calls together into a frame stays
 below `LARGE`. What is unpickled comes from an authenticated peer.
 Called by: the process transport, on both sides.
 """
@@ -30,7 +30,8 @@ from typing import Any, Final, NoReturn
 from msgpack import ExtType, Packer, Unpacker
 
 from concurry.transports import codec_exceptions, codec_pickle
-from concurry.transports.codec_pickle import INLINE, LARGE
+from concurry.transports.codec_pickle import INLINE as INLINE
+from concurry.transports.codec_pickle import LARGE as LARGE
 from concurry.transports.codec_pickle import take_bytes as take_bytes
 from concurry.transports.errors import EncodeError, ProtocolError
 
@@ -38,7 +39,7 @@ PLAIN: Final = 0
 PICKLED: Final = 1
 OK: Final = 0
 FAILED: Final = 1
-MANY: Final = 128 * 1024  # lists and maps in a frame above LARGE; an empty one costs 88 bytes, and one on the wire
+MANY: Final = 128 * 1024  # containers in a frame above LARGE; an empty one costs 88 bytes, and one on the wire
 
 _TUPLE: Final = 1  # the extension of a tuple: its items, one after the other, without a header
 _SMALL: Final = 4096  # bytes; up to here 1,024 nested lists, each announced as long as the frame, take 32 MiB at most
@@ -216,8 +217,17 @@ def _read_long(frame: bytes | memoryview, size: int) -> list[Any]:
     while checker.tell() != size:
         checker.skip()
     del checker  # its buffer is as large as the frame
-    count = None if size <= LARGE else _Count()
-    unpacker = Unpacker(max_buffer_size=size, strict_map_key=False, ext_hook=_items, list_hook=count, object_hook=count)
+    if size <= LARGE:
+        unpacker = Unpacker(max_buffer_size=size, strict_map_key=False, ext_hook=_items)
+    else:
+        count = _Count()
+        unpacker = Unpacker(
+            max_buffer_size=size,
+            strict_map_key=False,
+            ext_hook=lambda code, data: count(_items(code, data)),
+            list_hook=count,
+            object_hook=count,
+        )
     unpacker.feed(frame)
     objects = []
     while unpacker.tell() != size:
@@ -226,7 +236,7 @@ def _read_long(frame: bytes | memoryview, size: int) -> list[Any]:
 
 
 class _Count:
-    """Refuses to make more than `MANY` lists and maps."""
+    """Refuses to make more than `MANY` containers."""
 
     def __init__(self) -> None:
         self._left = MANY
@@ -234,7 +244,7 @@ class _Count:
     def __call__(self, container: Any) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise ProtocolError(f"more than {MANY} lists and maps in one frame")
+            raise ProtocolError(f"more than {MANY} lists, maps and tuples in one frame")
         return container
 
 

@@ -100,9 +100,7 @@ def describe(error: BaseException, who: str) -> bytes:
         raise
     except BaseException as failed:  # out of memory, or a class whose very name raises: then its text
         why = f"(it could not be described: {brief(failed)})\n"
-    return _body(
-        who, why, [_Record("exception", _text(error), None, None, None, None, None, None, False, None, True)]
-    )
+    return _body(who, why, [_Record("exception", _text(error), None, None, None, None, None, None, False, None, True)])
 
 
 def _body(who: str, text: str, records: list[_Record]) -> bytes:

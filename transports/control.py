@@ -27,8 +27,8 @@ from concurry.transports.errors import ProtocolError
 BOOT, CONNECTED, READY, UNBUILT, RIVAL = 1, 2, 3, 4, 5
 ASK_BACK, ASKED_BACK, INTERRUPT = 6, 7, 8
 SEGMENT, RETIRED, FREED = 9, 10, 11
-STACKS, STACKS_DONE = 12, 13
-FORK, FORKED, UNBORN, EXITED = 14, 15, 16, 17  # with the nursery
+LEAVING = 12  # the child ends by itself, to be replaced
+FORK, FORKED, UNBORN, EXITED = 13, 14, 15, 16  # with the nursery
 RUNTIME = 32
 
 _SMALL = 48 << 10  # bytes: what goes into a packet itself; the kernel's bound is some 200 kB

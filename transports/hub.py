@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from _thread import allocate_lock
@@ -29,6 +30,7 @@ from concurry.transports.nursery import Nursery
 
 log = logging.getLogger("concurry")
 
+_ONE = (1).to_bytes(8, sys.byteorder)
 _PATH_ROOM = 60  # bytes that a directory's path may have: 107 are the most that a socket's may have
 
 
@@ -40,14 +42,16 @@ class Hub:
         # A name of our own for each socket; zmq takes them as they are.
         self.folder = _private_folder()
         self._todo: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # A file, which knows whether it is closed: `call` may come late, from a finalizer, and a bare number could be
+        # somebody else's by then.
+        self._wake = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
         self._handlers: dict[Any, Callable[[int], None]] = {}
         self._poller = zmq.Poller()
         self._ending = False
         self.retained = 0
         self.nursery = Nursery(self)
         self.door = Door(self.context)
-        self.watch(self._wake, self._on_wake)
+        self.watch(self._wake.fileno(), self._on_wake)
         self.watch(self.door.socket, self.door.on_knock)
         self.thread = threading.Thread(target=self._run, name="concurry-io", daemon=True)
 
@@ -57,8 +61,8 @@ class Hub:
         """Run `fn(*args)` on the hub's thread, in the order of the calls. Never blocks."""
         self._todo.append((fn, args))
         try:
-            os.eventfd_write(self._wake, 1)
-        except OSError:  # closed: the hub has ended, with everything that it was for
+            self._wake.write(_ONE)
+        except ValueError:  # closed: the hub has ended, with everything that it was for
             log.debug("concurry: the hub has ended before %r", fn)
 
     def is_here(self) -> bool:
@@ -90,10 +94,7 @@ class Hub:
         self._close()
 
     def _on_wake(self, _: int) -> None:
-        try:
-            os.eventfd_read(self._wake)
-        except BlockingIOError:  # what woke us was done in the round before
-            log.debug("concurry: woken twice for one thing")
+        self._wake.read(8)
         todo = self._todo
         while todo:
             fn, args = todo.popleft()
@@ -110,7 +111,7 @@ class Hub:
         self.nursery.close()
         self.door.close()
         self.context.destroy(linger=0)
-        os.close(self._wake)
+        self._wake.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -66,13 +66,14 @@ class Memory:
         """Take a control message that is about memory. False: it is about something else."""
         kind = message[0]
         if kind == control.SEGMENT:
-            self.borrower().announced(message[1], fds[0], message[2])
+            self.borrower().announced(message[1], fds[0] if fds else -1, message[2])  # none: there was no room for it
         elif kind == control.RETIRED:
             self.borrower().retired(message[1])
         elif kind == control.FREED:
             lender = self.lender()
-            for serial in message[1]:
-                lender.freed(serial)
+            if lender is not None:  # else it is closed, with all it has lent
+                for serial in message[1]:
+                    lender.freed(serial)
         else:
             return False
         return True

@@ -37,6 +37,7 @@ from concurry.transports.ending import Ending, send_signal
 from concurry.transports.errors import ProtocolError, WorkerInitError
 from concurry.transports.memory import Memory
 from concurry.transports.nursery import status_of
+from concurry.transports.stacks import Stacks
 
 log = logging.getLogger("concurry")
 
@@ -87,6 +88,8 @@ class ProcessChannel(Channel):
             undo.add(self._board.close)
             self._payload = in_memory(job.payload)
             undo.add(lambda: os.close(self._payload))
+            self._stacks = Stacks()
+            undo.add(self._stacks.close)
             self._pull = self._bound(zmq.PULL, "r")
             undo.add(lambda: self._pull.close(linger=0))
             self._push = self._bound(zmq.PUSH, "c")
@@ -145,7 +148,8 @@ class ProcessChannel(Channel):
         }
         board = self._board.fd
         assert board is not None
-        self.tell([control.BOOT, boot], (board, self._payload))
+        self.tell([control.BOOT, boot], (board, self._payload, self._stacks.write_end()))
+        self._stacks.close_write_end()
         self._board.close_fd()
         os.close(self._payload)
         self._payload = -1
@@ -310,8 +314,9 @@ class ProcessChannel(Channel):
             self._ending.cause = WorkerInitError(message[1])
         elif kind == control.ASKED_BACK:
             self._given_back(message[1], message[2])
-        elif kind == control.STACKS_DONE:
-            self._answered(message[1])
+        elif kind == control.LEAVING:
+            self._ending.expected = message[1]
+            self._job.leaving(self)
         else:
             self.memory.heard(message, fds)
 
@@ -373,6 +378,7 @@ class ProcessChannel(Channel):
                 call.attempts_lost = self._board.attempts(number)
         self._board.close()
         self.memory.close()
+        self._stacks.close()
 
     def undelivered(self) -> list[Any]:
         return list(self.under_way.values())
@@ -422,6 +428,13 @@ class ProcessChannel(Channel):
         number = self._number_of(call)
         if number is not None:
             self.tell([control.INTERRUPT, [number]])
+
+    def stacks(self) -> str:
+        """The stacks of the child's threads, now."""
+        with self._lock:
+            if self._closed or self._pidfd < 0:
+                return "it has ended\n"
+            return self._stacks.of(self._pidfd)
 
     def ask_back(self, call: Any) -> None:
         """Ask for a call that has not begun, and wait for the answer, for a moment at most. Where it is given back it

@@ -28,9 +28,11 @@ from concurry.transports.errors import ProtocolError
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _FREE_GIL: Final = 1 << 20  # bytes from which a copy takes so long that other threads should go on meanwhile
 _CHUNK: Final = 16 << 20  # bytes that are there twice, at most, while a segment is drained
-_FIXED_SIZE: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+# Numbers of Linux, written out: the import succeeds elsewhere, and `create` says what is missing.
+_ADD_SEALS, _GET_SEALS = 1033, 1034
+_FIXED_SIZE: Final = 0x2 | 0x4  # F_SEAL_SHRINK | F_SEAL_GROW
 _FUTURE_WRITE: Final = 0x10  # F_SEAL_FUTURE_WRITE (Linux 5.1): nobody can map it for writing any more
-_PROT_READ, _PROT_WRITE, _MAP_SHARED, _MADV_REMOVE = 1, 2, 1, 9  # as on every Linux
+_PROT_READ, _PROT_WRITE, _MAP_SHARED, _MADV_REMOVE = 1, 2, 1, 9
 
 Span = list[int]  # [offset, size] of one buffer
 
@@ -80,12 +82,12 @@ def _seal(fd: int, *, keep: bool) -> None:
     # next loan nor punch holes into it. A segment for once stays open, so that its receiver may (see Loan.drain).
     if keep:
         try:
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _FIXED_SIZE | _FUTURE_WRITE)
+            fcntl.fcntl(fd, _ADD_SEALS, _FIXED_SIZE | _FUTURE_WRITE)
             return
         except OSError as error:
             if error.errno != errno.EINVAL:  # an older kernel: then holes may be punched, and cost time only
                 raise
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _FIXED_SIZE)
+    fcntl.fcntl(fd, _ADD_SEALS, _FIXED_SIZE)
 
 
 def receive(fd: int, size: int) -> tuple[Mapping, bool]:
@@ -96,7 +98,7 @@ def receive(fd: int, size: int) -> tuple[Mapping, bool]:
         OSError: it cannot be mapped.
     """
     try:
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        seals = fcntl.fcntl(fd, _GET_SEALS)
     except OSError as error:
         raise ProtocolError("a segment that is no anonymous memory") from error
     found = os.fstat(fd).st_size

@@ -1,7 +1,7 @@
 """The wire of a child: calls come in, replies go out, and an ear hears what must be heard while a call runs.
 
     zmq PULL --receive--> the actor's loop --reply--> outbox --flush--> zmq PUSH
-    control line, parent's pidfd --> ear (a thread): calls asked back, interrupts, shared memory, stacks; the end
+    control line, parent's pidfd --> ear (a thread): calls asked back, interrupts, shared memory; the end
 
 Guarantees: a reply is sent at once unless calls take microseconds and more of them wait; then many go together, and
 none waits longer than `_HOLD_S` for a call that turns out to be slow: the ear sends what is left lying. With nothing to
@@ -12,7 +12,6 @@ Called by: `child` (makes it), the runtime's code in the child.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import select
 import socket
@@ -69,6 +68,7 @@ class Wire:
         self.running: dict[int, Any] = {}  # calls that run, by number; the runtime's
         self.on_message: Callable[[list[Any], list[int]], None] = _ignore
         self.on_interrupt: Callable[[list[int]], None] = _ignore
+        self.replied = 0  # calls
         self._out: list[bytes] = []
         self._out_lock = allocate_lock()  # protects `_out`, its socket and the lender
         self._held_since = 0.0
@@ -140,6 +140,7 @@ class Wire:
     def reply(self, reply: bytes, buffers: list[memoryview] | None, busy_ns: int, *, more: bool) -> None:
         """Send a reply, now or with the next ones. `more`: whether another call begins right after."""
         with self._out_lock:
+            self.replied += 1
             calls, spent = self._busy
             self._busy = (calls + 1, spent + busy_ns)
             self._mean_ns += 0.2 * (busy_ns - self._mean_ns)
@@ -243,10 +244,6 @@ class Wire:
             self.line.send([control.ASKED_BACK, message[1], self._give_back(message[2])])
         elif kind == control.INTERRUPT:
             self.on_interrupt(message[1])
-        elif kind == control.STACKS:
-            with open(fds[0], "wb", buffering=0) as file:
-                faulthandler.dump_traceback(file, all_threads=True)
-            self.line.send([control.STACKS_DONE, message[1]])
         else:
             self.memory.heard(message, fds)
 

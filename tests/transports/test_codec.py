@@ -73,6 +73,10 @@ def result(value: Any) -> tuple[Any, int, list[memoryview] | None]:
     return codec.unpack_value(how, body, buffers), how, buffers
 
 
+def view_of(array_like: Any) -> memoryview:
+    return memoryview(array_like)
+
+
 def same(a: Any, b: Any) -> bool:
     """Equal, with equal types all the way down, and dicts in the same order."""
     if type(a) is not type(b):
@@ -127,7 +131,8 @@ def test_what_is_not_plain_is_pickled_and_keeps_its_type(value: Any) -> None:
 
 
 def test_no_arguments_and_empty_keywords() -> None:
-    for kwargs in (None, {}):
+    given: list[dict[str, Any] | None] = [None, {}]
+    for kwargs in given:
         frame, _ = codec.pack_call("method", (), kwargs)
         [(_, how, body)] = codec.read(frame)
         assert codec.unpack_call(how, body, None) == ((), kwargs)
@@ -240,10 +245,10 @@ def test_aliases_stay_aliases() -> None:
         memoryview(b""),
         memoryview(array.array("d")),
         memoryview(array.array("d", range(9000))),
-        memoryview(np.arange(12000, dtype="i4").reshape(3, 4000)),
-        memoryview(np.asfortranarray(np.arange(12000, dtype="i4").reshape(3, 4000))),
-        memoryview(np.arange(40000))[::2],
-        memoryview(np.array(5.0)),
+        view_of(np.arange(12000, dtype="i4").reshape(3, 4000)),
+        view_of(np.asfortranarray(np.arange(12000, dtype="i4").reshape(3, 4000))),
+        view_of(np.arange(40000))[::2],
+        view_of(np.array(5.0)),
         memoryview(b"abc").cast("c"),
     ],
     ids=str,
@@ -259,7 +264,7 @@ def test_views_keep_format_and_shape(view: memoryview) -> None:
 
 def test_views_of_a_format_that_cannot_be_made_again_are_refused_here() -> None:
     with pytest.raises(EncodeError, match="memoryview of format"):
-        codec.pack_result(1, memoryview(np.zeros(3, ">i4")))
+        codec.pack_result(1, view_of(np.zeros(3, ">i4")))
     released = memoryview(b"x")
     released.release()
     with pytest.raises(EncodeError, match="released"):
@@ -375,8 +380,8 @@ def child():
         out.flush()
 
 if __name__ == "__main__":
-    process = subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.insert(0, {FOLDER!r}); import script as s; s.child()"],
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    code = f"import sys; sys.path.insert(0, {FOLDER!r}); import script; script.child()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     def ask(method, *args):
         frame, _ = codec.pack_call(method, args, None)
         process.stdin.write(len(frame).to_bytes(8, "big") + frame)
@@ -473,7 +478,7 @@ def test_ctrl_c_passes() -> None:
 
 
 def test_what_is_too_deep_or_has_no_text() -> None:
-    with pytest.raises(EncodeError, match="argument 1 .*RecursionError"):
+    with pytest.raises(EncodeError, match=r"argument 1 .*RecursionError"):
         codec.pack_call("method", (deep(),), None)
     with pytest.raises(EncodeError):
         codec.pack_call("m\udc80", (1,), None)
@@ -516,7 +521,8 @@ def test_pickles_that_cannot_be_read() -> None:
     for body, buffers in [(b"rubbish", None), (b"\x80\x05Q.", None), (wants_buffers, None), (b"", [b"rubbish"])]:
         with pytest.raises(EncodeError):
             codec.unpack_value(how, body, buffers)
-    for shape in (1, (1, 2, 3), ([], None), ((), [])):
+    shapes: list[Any] = [1, (1, 2, 3), ([], None), ((), [])]
+    for shape in shapes:
         with pytest.raises(ProtocolError):
             codec.unpack_call(PICKLED, pickle.dumps(shape), None)
 

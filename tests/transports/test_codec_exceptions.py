@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
+import os
 import pickle
 import threading
 import traceback
@@ -160,8 +162,8 @@ ALL: list[Any] = [
     GeneratorExit("g"), concurrent.futures.CancelledError(), ZeroDivisionError("z"), OSError("only text"),
     OSError(2, "none", "a", None, "b"), BlockingIOError(11, "later", 7), ImportError("no", name="n", path="p"),
     AttributeError("no", name="n"), NameError("no", name="n"), UnicodeEncodeError("ascii", "ä", 0, 1, "why"),
-    lambda: open("/nowhere/at/all"), lambda: b"\xff".decode(), lambda: compile("a b", "f", "exec"),
-    lambda: __import__("not.there"), lambda: {}["k"], lambda: "".nothing,  # type: ignore[attr-defined]
+    lambda: os.stat("/nowhere/at/all"), lambda: b"\xff".decode(), lambda: compile("a b", "f", "exec"),
+    lambda: __import__("not.there"), lambda: dict[str, int]()["k"], lambda: "".nothing,  # type: ignore[attr-defined]
     JoinsError(1, "b"), AddsError("ab"), KeywordError("m", response={"r": 1}, body=[2]), FileError("/a"),
     SlotError(4), FrozenError(4), ReducesError(1, b=2), ReduceRaisesError("r", 1), ReduceExitsError("e"),
     ReduceLiesError("l"), ReduceFailsThereError("f"), OddTextError(1, 2), ComputedError("c"),
@@ -182,7 +184,19 @@ def test_type_args_and_attributes(what: Any) -> None:
     assert arrived.args == error.args
     if type(error) not in (ReducesError,):  # it says itself what is sent
         assert arrived.__dict__ == error.__dict__
-    for name in ("errno", "strerror", "filename", "filename2", "name", "path", "value", "code", "lineno", "text", "end"):
+    for name in (
+        "errno",
+        "strerror",
+        "filename",
+        "filename2",
+        "name",
+        "path",
+        "value",
+        "code",
+        "lineno",
+        "text",
+        "end",
+    ):
         if type(error) is not ComputedError:
             assert getattr(arrived, name, None) == getattr(error, name, None)
     if type(error) is not OddTextError:
@@ -291,7 +305,7 @@ def test_what_is_printed() -> None:
     assert there.startswith('concurry.transports.codec_exceptions.RemoteTraceback: \n"""\nTraceback (most recent call')
     for shown in ("in inner", "KeyError: 'inner'", "During handling of the above exception", "ValueError: outer"):
         assert there.count(shown) == 1, text
-    assert there.index("in inner") < there.index("in outer")
+    assert there.index("KeyError: 'inner'") < there.index("ValueError: outer")
     assert "in reader" in here
     assert "During handling of the above exception" in here
     assert here.rstrip().endswith("ValueError: outer")
@@ -306,7 +320,7 @@ def test_an_exception_that_has_travelled_before() -> None:
         assert type(error.__cause__) is RemoteTraceback
         assert error.__cause__.__cause__ is None
         lengths.append(len(str(error.__cause__)))
-    assert len({after - before for before, after in zip(lengths, lengths[1:], strict=False)}) == 1, "it grows evenly"
+    assert len({after - before for before, after in itertools.pairwise(lengths)}) == 1, "it grows evenly"
 
 
 def test_groups() -> None:
@@ -319,10 +333,10 @@ def test_groups() -> None:
     arrived = trip(raised(group))
     assert type(arrived) is ExceptionGroup
     first, second = arrived.exceptions
-    assert (arrived.message, arrived.__notes__, second.message) == ("outer", ["g"], "inner")  # type: ignore[union-attr]
+    assert (arrived.message, arrived.__notes__, second.message) == ("outer", ["g"], "inner")
     assert (type(first), first.args, first.__notes__) == (JoinsError, ("12",), ["m"])
     assert type(first.__cause__) is KeyError
-    assert [type(deep) for deep in second.exceptions] == [ValueError, FileNotFoundError]  # type: ignore[union-attr]
+    assert [type(deep) for deep in second.exceptions] == [ValueError, FileNotFoundError]
     assert second.exceptions[1].filename == "f"  # type: ignore[union-attr]
 
     base = trip(BaseExceptionGroup("b", [SystemExit(2), ValueError()]))
@@ -404,13 +418,13 @@ class Unsendable(type):
 
 
 def test_parts_that_cannot_be_sent_arrive_as_their_repr_with_a_note() -> None:
-    error = JoinsError("a", "b")
+    error: Any = JoinsError("a", "b")
     error.args = ("ok", threading.Lock(), [1])
-    error.lock = threading.Lock()  # type: ignore[attr-defined]
-    error.fine = 5  # type: ignore[attr-defined]
+    error.lock = threading.Lock()
+    error.fine = 5
     error.add_note("mine")
     arrived: Any = trip(error)
-    assert type(arrived) is JoinsError
+    assert type(arrived) is type(error)
     assert (arrived.args[0], arrived.args[2], arrived.fine, arrived.a) == ("ok", [1], 5, "a")
     assert arrived.args[1].startswith("<unlocked _thread.lock")
     assert arrived.lock.startswith("<unlocked _thread.lock")
@@ -477,12 +491,12 @@ def test_what_is_too_large_leaves_its_arguments_behind() -> None:
 def test_a_traceback_that_cannot_be_shown() -> None:
     class Odd(Exception):
         @property
-        def __notes__(self) -> Any:
+        def __notes__(self) -> Any:  # type: ignore[override]
             raise ValueError("no notes")
 
     arrived = trip(raised(Odd("x")))
     assert isinstance(arrived, Exception)
-    assert "cannot be shown: ValueError: no notes" in str(arrived.__cause__)
+    assert "no notes" in str(arrived.__cause__)  # 3.11: it cannot be shown; later ones show all but the notes
 
 
 @pytest.mark.parametrize(

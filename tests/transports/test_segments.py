@@ -114,8 +114,9 @@ def test_buffers_arrive_as_they_were(sizes: list[int]) -> None:
 
 def test_sources_of_every_shape(both: Both) -> None:
     array: Any = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
-    sources = [array, bytearray(b"abc"), np.zeros((0, 3)), memoryview(b"0123")[1:3], np.asfortranarray(array).T]
-    for view in map(memoryview, sources):
+    others = [bytearray(b"abc"), np.zeros((0, 3)), memoryview(b"0123")[1:3], np.asfortranarray(array).T]
+    for source in (array, *others):
+        view: memoryview = memoryview(source)
         assert bytes(both.send(view)[0]) == view.tobytes()
         both.pass_on()
     for gaps in (memoryview(array[:, ::2]), memoryview(bytes(100))[::2]):
