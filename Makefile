@@ -12,10 +12,11 @@ GIVEN := $(if $(filter file default undefined,$(origin PYTHON)),0,1)
 venv = @command -v "$(PYTHON)" >/dev/null || { echo "concurry: '$(PYTHON)' is not there. Install Python 3.11 or newer, or say PYTHON=/path/to/python3" >&2; exit 1; }; \
        CONCURRY_PYTHON_GIVEN=$(GIVEN) "$(PYTHON)" .ci/venv.py
 
-.PHONY: help demo test check lint types wheel bench docs format clean
+.PHONY: help demo test faults check lint types wheel bench docs format clean
 help:
 	@echo "make demo     the main job: 1,000 prompts one by one, then on threads and on an event loop"
 	@echo "make test     the tests"
+	@echo "make faults   the whole acceptance list of faults, in its long form"
 	@echo "make check    lint, types, and the wheel from an empty directory"
 	@echo "make bench    the benchmarks beside what one would use instead (QUICK=1: a smoke run)"
 	@echo "make docs     the pages, with every link checked, into out/site"
@@ -28,6 +29,10 @@ demo:
 test:
 	$(venv) test
 	$(PY) -m pytest -q $(ARGS)
+
+faults:
+	$(venv) test
+	CONCURRY_LONG=1 $(PY) -m pytest -q tests/faults $(ARGS)
 
 check: lint types wheel
 

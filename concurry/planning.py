@@ -120,6 +120,7 @@ def _settings(options: Options) -> dict[str, Any]:
         threads = max(1, cores() // max(1, options.most_actors or 1))
     return {
         "mp_context": options.mp_context,
+        "serial": options.max_concurrency == 1,
         "copies": options.writable_arrays,
         "large": options.shared_memory_threshold,
         "native_threads": threads,

@@ -45,6 +45,13 @@ class Elsewhere:
         """What makes the actor of that number, in its process."""
         return pickle.dumps((remote.serve, (self._plan, index)))
 
+    def backlog(self) -> None:
+        """Calls pile up: let each actor be sent what it has room for."""
+        for member in self._pool.members:
+            feed = member.feed
+            if feed is not None:
+                feed.pump()
+
     def close(self) -> None:
         """The pool is over."""
         if self.time_limits is not None:

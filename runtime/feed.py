@@ -8,12 +8,14 @@ Guarantees: a call goes to an actor that has room before it is sent ahead to a b
 `_AHEAD_S`, by how long calls took, and no more than `most`: for calls of milliseconds one, for those of tenths of a
 second none. What was sent ahead and has not begun comes back when another actor has nothing to do. So none waits behind
 a slow call while an actor is free, as long as the slow call lets its process hear.
-Assumes: `replied` and `pump` come from the channel's I/O thread; `give` from anywhere, under the mailbox's lock.
-Called by: the member (owns it), the mailbox.
+Assumes: `replied` comes from the channel's I/O thread, `pump` also from threads that submit; `give` from anywhere, under
+the mailbox's lock.
+Called by: the member (owns it), the mailbox, the intake (`pump`, now and then, where a backlog grows).
 """
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from typing import Any
 
 from concurry.runtime.mailbox import Mailbox
@@ -38,6 +40,7 @@ class Feed:
         self._most = _ROOM if most is None else max(1, min(most, _ROOM))
         self._width = min(width, self._most)
         self._seconds: float | None = None
+        self._pumping = allocate_lock()  # protects the order of what is taken and sent; the mailbox's is taken under it
 
     def __str__(self) -> str:
         return str(self.member)
@@ -87,17 +90,23 @@ class Feed:
         """Take from the backlog what there is room for, or be ready."""
         if self.listed or self.over:
             return
-        under_way = self.channel.under_way
+        with self._pumping:
+            credit, held = self.credit(), self.channel.held()
+            # Not one for one: calls that go singly come back singly, and cost a message each for ever.
+            if held < self._width or credit - held > credit // 4:
+                self._pump(credit)
+        if self.listed and not self.channel.under_way:
+            self.member.pool.elsewhere.nothing_to_do(self.member)
+
+    def _pump(self, credit: int) -> None:
         begun: list[Any] = []
-        while not begun and (room := self.credit() - len(under_way)) > 0:
-            least = self._width - len(under_way)
+        while not begun and (room := credit - self.channel.held()) > 0:
+            least = self._width - len(self.channel.under_way)
             calls = self._mailbox.take_some(self, room, least, 2 * len(self.member.pool.members))
             if not calls:
-                break
+                return
             begun = [call for call in calls if call.begin()]
             self.send(begun)
-        if self.listed and not under_way:
-            self.member.pool.elsewhere.nothing_to_do(self.member)
 
     def send(self, calls: list[Any]) -> None:
         """Send calls that have begun, as far as this process knows."""

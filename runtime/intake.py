@@ -49,6 +49,7 @@ class Intake:
         self.bound = bound
         self.sole: Any = None
         self.is_async: Callable[[str], bool] = lambda _: False
+        self.backlog: Callable[[], None] = lambda: None  # told now and then, by who submits, where calls pile up
         self.cancelled = 0
         self.parked: dict[Any, Any] = {}  # whoever takes a call out of it goes on with that call
         self._unwrap = unwrap
@@ -95,14 +96,15 @@ class Intake:
 
         new, cls, plain, pending = WireFuture.__new__, WireFuture, PLAIN, PENDING
         submit, mailbox, owner = self.submit, self.mailbox, self
-        append, ready, match = mailbox.waiting.append, mailbox.ready, mailbox.match
+        waiting, ready, match = mailbox.waiting, mailbox.ready, mailbox.match
+        append = waiting.append
         bounded, unwrap = self.bound is not None, self._unwrap
 
         def call_method(*args: Any, **kwargs: Any) -> ConcurrentFuture[Any]:
             call: ConcurrentFuture[Any] = new(cls)
             call._status = pending
             call._stage = 0
-            call._veto = call._hooks = call._result = call._exception = call.extra = None
+            call._veto = call._hooks = call._result = call._exception = call.extra = call.carried = None
             call.name = name
             call.args = args
             call.kwargs = kwargs or None
@@ -119,6 +121,8 @@ class Intake:
             append(call)
             if ready:
                 match(call)
+            elif not len(waiting) & 63:  # a thread that submits many leaves the I/O thread little time
+                owner.backlog()
             return call
 
         call_method.__name__ = call_method.__qualname__ = name

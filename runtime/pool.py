@@ -51,6 +51,8 @@ class Pool:
             else None
         )
         self.elsewhere: Elsewhere | None = _elsewhere(self) if transport.elsewhere else None
+        if self.elsewhere is not None:
+            self.intakes[0].backlog = self.elsewhere.backlog
         self.members = [self.new_member(index) for index in range(plan.actors)]
         self.spawner: Spawner | None = None
         self.supervisor = Supervisor(self)

@@ -87,7 +87,7 @@ class RemoteActor:
         is told here, starts another one. What has not begun goes back to the parent with its end."""
         most_calls, most_memory = self._most_calls, self._most_memory
         why = None
-        if most_calls is not None and self.wire.replied >= most_calls:
+        if most_calls is not None and self.wire.total() >= most_calls:
             why = f"its end by max_calls_per_worker={most_calls}"
         elif most_memory is not None and (memory := _resident()) > most_memory:
             why = f"its end by max_memory_per_worker={most_memory}: {memory} bytes are resident"
@@ -100,6 +100,7 @@ class RemoteActor:
     def run(self, actor: Actor) -> None:
         """One call at a time, in this thread, to the end."""
         here.member = here.inside = self
+        self.wire.looks_for_more = True
         try:
             serve_calls(self.take, self.take, actor, self)
         finally:
@@ -134,12 +135,17 @@ class RemoteActor:
 
 def calls_of(wire: Any, first: int, carried: Any, items: list[Any], buffers: Any) -> list[RemoteCall]:
     """The calls of one message. Those that are None were ended before they were sent."""
-    carried = carried or {}
-    return [
-        RemoteCall(wire, number, item[0], item[1], item[2], buffers, _carried(carried.get(number)))
-        for number, item in enumerate(items, first)
-        if item is not None
-    ]
+    calls = [RemoteCall(wire, number, item) for number, item in enumerate(items, first) if item is not None]
+    if buffers is not None:
+        calls[0].kwargs = buffers
+    if carried is not None:
+        from concurry.runtime.lost_calls import Carried
+
+        for call in calls:
+            what = carried.get(call.number)
+            if what is not None:
+                call.carried = Carried(what[0], 0, what[1])
+    return calls
 
 
 def _resident() -> int:
@@ -147,14 +153,6 @@ def _resident() -> int:
     with open("/proc/self/statm", "rb") as file:
         _, resident, shared, *_ = map(int, file.read().split())
     return (resident - shared) * resource.getpagesize()
-
-
-def _carried(what: Any) -> Any:
-    if what is None:
-        return None
-    from concurry.runtime.lost_calls import Carried
-
-    return Carried(what[0], 0, what[1])
 
 
 def payload(plan: Plan) -> bytes:

@@ -7,12 +7,14 @@ Called by: the loop or lanes of a child; `remote` makes them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any
 
 from concurry.runtime.std_view import PENDING
 from concurry.transports import codec
+from concurry.transports.board import CALLS
+from concurry.transports.codec import pack_result, unpack_call
 from concurry.transports.errors import EncodeError
 
 _OVER = "OVER"
@@ -26,30 +28,35 @@ class RemoteCall:
         carried: what it has been through in other incarnations, or None.
     """
 
-    __slots__ = ("_hooks", "_since", "_status", "_wire", "args", "carried", "extra", "kwargs", "name", "number", "owner")
+    __slots__ = ("_hooks", "_since", "_status", "_wire", "args", "carried", "extra", "kwargs", "name", "number")
 
-    def __init__(self, wire: Any, number: int, name: str, how: int, body: Any, buffers: Any, carried: Any) -> None:
+    def __init__(self, wire: Any, number: int, item: list[Any]) -> None:
         self._wire = wire
         self.number = number
-        self.name = name
-        self.args: Any = (how, body, buffers)  # until it begins
-        self.kwargs: Any = None
-        self.carried = carried
-        self.extra: Any = None
-        self.owner: Any = None
-        self._hooks: list[Callable[[Any], object]] | None = None
+        self.name: str = item[0]
+        self.args: Any = item  # until it begins: as `codec` has it,
+        self.kwargs: Any = None  # and its buffers
+        self.carried = self.extra = self._hooks = None
         self._status = PENDING
+
+    carried: Any
+    extra: Any
+    _hooks: list[Callable[[Any], object]] | None
 
     def begin(self) -> bool:
         """Claim it. False: it was given back, or its arguments cannot be rebuilt: it must not run."""
-        wire = self._wire
-        if not wire.begin(self.number):
+        wire, number = self._wire, self.number
+        self._since = now = monotonic_ns()
+        numbers, place = wire.numbers, 2 * (number % CALLS) + 2  # the board; see there
+        numbers[place] = now
+        numbers[place + 1] = 0
+        numbers[0] = number
+        if wire.asked_back and wire.was_given_back(number):  # asked after the mark: one of the two sides sees the other
             return False
-        wire.running[self.number] = self
-        self._since = time.monotonic_ns()
-        how, body, buffers = self.args
+        wire.running[number] = self
+        _, how, body = self.args
         try:
-            self.args, self.kwargs = codec.unpack_call(how, body, buffers)
+            self.args, self.kwargs = unpack_call(how, body, self.kwargs)
         except Exception as error:
             self.fail(error)
             return False
@@ -58,7 +65,7 @@ class RemoteCall:
     def close(self, result: Any) -> bool:
         """It has come to this result."""
         try:
-            reply, buffers = codec.pack_result(self.number, result)
+            reply, buffers = pack_result(self.number, result)
         except EncodeError as error:
             return self.fail(error)
         return self._reply(reply, buffers)
@@ -73,7 +80,7 @@ class RemoteCall:
         self._status = _OVER
         self.args = self.kwargs = self.extra = None
         del wire.running[self.number]
-        wire.reply(reply, buffers, time.monotonic_ns() - self._since, more=bool(wire.waiting))
+        wire.reply(reply, buffers, self._since, monotonic_ns())
         return was_open
 
     def abandon(self, reason: BaseException) -> bool:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from concurrent.futures import CancelledError
+from time import monotonic
 from typing import Any, TypeVar
 
 from concurry.runtime.foreign import ConcurrentFuture
 from concurry.runtime.future import CANCELLED, FINISHED, PENDING
+from concurry.runtime.waits import here
 from concurry.transports import codec
 
 T = TypeVar("T")
@@ -66,6 +68,12 @@ class WireFuture(ConcurrentFuture[T]):
     def result(self, timeout: float | None = None) -> T:
         """See `BaseFuture.result`."""
         if self._status is not FINISHED:
+            channel = self.extra
+            if channel is not None and here.member is None and (timeout is None or timeout > 0):
+                begun = monotonic()
+                channel.lead(self, timeout)
+                if timeout is not None:
+                    timeout = max(0.0, timeout - (monotonic() - begun))
             self._wait(timeout)
         if self._exception is None:
             value: Any = self._result

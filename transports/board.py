@@ -6,20 +6,28 @@ that order, so one number says of every call whether it has begun.
 
     [0] the last call that has begun    [2n + 2], [2n + 3] of call i, n = i % CALLS: when it began (monotonic ns),
                                         and the attempts begun
+    behind them: the last replies, in two halves that are filled by turns; each has its own length, written last
+
+The replies are there for a child that dies right after it has sent them: what it had sent may still have been on its
+own side, waiting for others or for zmq's thread.
 
 Guarantees: each number is written in one aligned store; the memory is anonymous and goes with its last holder.
 Assumes: at most `CALLS` calls are under way on one channel; CLOCK_MONOTONIC is one clock for the whole machine.
-Called by: the child's loop (`begin`, `attempt`), the channel.
+Called by: the child's calls, when they begin, which write here themselves; the channel reads.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+from _thread import allocate_lock
 from typing import Any
 
 CALLS = 4096  # more than may be under way on one channel
-_SIZE = 8 * (2 * CALLS + 2)
+_LENGTHS = 2 * CALLS + 2  # where the two lengths of what is kept stand
+_KEPT = 8 * (_LENGTHS + 2)
+_HALF = 32 << 10  # bytes: the replies of some milliseconds
+_SIZE = _KEPT + 2 * _HALF
 
 
 class Board:
@@ -31,20 +39,15 @@ class Board:
             os.ftruncate(fd, _SIZE)
         self.fd: int | None = fd
         self._memory = mmap.mmap(fd, _SIZE)
-        self.numbers: Any = memoryview(self._memory).cast("Q")
+        self.numbers: Any = memoryview(self._memory)[:_KEPT].cast("Q")
+        self._half = self._length = 0
+        self._keeping = allocate_lock()  # protects these two, and what is kept
 
     def close_fd(self) -> None:
         """The peer has it: only the mapping is needed any more."""
         fd, self.fd = self.fd, None
         if fd is not None:
             os.close(fd)
-
-    def begin(self, number: int, now_ns: int) -> None:
-        """The call of that number begins."""
-        numbers, place = self.numbers, 2 * (number % CALLS) + 2
-        numbers[place] = now_ns
-        numbers[place + 1] = 0
-        numbers[0] = number
 
     def attempt(self, number: int) -> None:
         """An attempt of it begins, where attempts are counted."""
@@ -65,6 +68,28 @@ class Board:
     def attempts(self, number: int) -> int:
         """How many attempts had begun; 1 where it was never told."""
         return max(1, self.numbers[2 * (number % CALLS) + 3])
+
+    def keep(self, reply: bytes) -> None:
+        """A reply is sent, or is about to be. From any thread of the child's; a large one is not kept."""
+        with self._keeping:
+            length = self._length + len(reply)
+            if length > _HALF:
+                if len(reply) > _HALF // 8:
+                    return
+                self._half = 1 - self._half
+                self.numbers[_LENGTHS + self._half] = self._length = 0
+                length = len(reply)
+            begin = _KEPT + self._half * _HALF + self._length
+            self._memory[begin : begin + len(reply)] = reply
+            self.numbers[_LENGTHS + self._half] = self._length = length
+
+    def kept(self) -> bytes:
+        """The last replies, one after the other."""
+        found = b""
+        for half in (0, 1):
+            begin = _KEPT + half * _HALF
+            found += self._memory[begin : begin + min(self.numbers[_LENGTHS + half], _HALF)]
+        return found
 
     def close(self) -> None:
         """Let go of the memory. Idempotent."""

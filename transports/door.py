@@ -26,12 +26,14 @@ _VERSION = b"1.0"
 class Door:
     """See the module's docstring. `refused`: how many were not let in."""
 
-    def __init__(self, context: zmq.Context[Any]) -> None:
+    def __init__(self, hub: Any) -> None:
         self.refused = 0
         self._expected: dict[str, tuple[bytes, int]] = {}  # user -> token, pid
-        self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        self.socket: zmq.Socket[bytes] = hub.context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.bind("inproc://zeromq.zap.01")
+        # Always watched: a socket of ours that was closed is let go only when this one, its peer here, says that it knows.
+        hub.watch(self.socket.fileno(), self.on_knock)
 
     def expect(self, user: str, token: bytes, pid: int) -> None:
         """Let this one in, until `expect_no_more`."""

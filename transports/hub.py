@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from concurry.transports.nursery import Nursery
 
 log = logging.getLogger("concurry")
 
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
 _ONE = (1).to_bytes(8, sys.byteorder)
 _PATH_ROOM = 60  # bytes that a directory's path may have: 107 are the most that a socket's may have
 
@@ -45,14 +47,13 @@ class Hub:
         # A file, which knows whether it is closed: `call` may come late, from a finalizer, and a bare number could be
         # somebody else's by then.
         self._wake = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
-        self._handlers: dict[Any, Callable[[int], None]] = {}
-        self._poller = zmq.Poller()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._epoll = select.epoll()
         self._ending = False
         self.retained = 0
         self.nursery = Nursery(self)
-        self.door = Door(self.context)
+        self.door = Door(self)
         self.watch(self._wake.fileno(), self._on_wake)
-        self.watch(self.door.socket, self.door.on_knock)
         self.thread = threading.Thread(target=self._run, name="concurry-io", daemon=True)
 
     # -- from any thread ---------------------------------------------------------------------------------------------
@@ -70,21 +71,35 @@ class Hub:
 
     # -- on the hub's thread -----------------------------------------------------------------------------------------
 
-    def watch(self, source: Any, handler: Callable[[int], None], events: int = zmq.POLLIN) -> None:
-        """Call `handler(events)` when a zmq socket or a descriptor is ready. Again: the events it waits for change."""
-        self._poller.register(source, events)
-        self._handlers[source] = handler
+    def watch(self, fd: int, handler: Callable[[int], None], events: int = IN) -> None:
+        """Call `handler(events)` when a descriptor is ready. Again: the events that are waited for change. That of a
+        zmq socket tells of news once: its handler reads until there is nothing."""
+        if fd in self._handlers:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+        self._handlers[fd] = handler
 
-    def forget(self, source: Any) -> None:
-        """Undo `watch`. Idempotent."""
-        if self._handlers.pop(source, None) is not None:
-            self._poller.unregister(source)
+    def forget(self, fd: int) -> None:
+        """Undo `watch`, before the descriptor is closed. Idempotent."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def pause(self, fd: int) -> None:
+        """Do not wait for a descriptor for now: somebody else does. From any thread."""
+        self._epoll.modify(fd, 0)
+
+    def resume(self, fd: int, handler: Callable[[int], None] | None) -> None:
+        """Wait for it again; with a `handler`, call that first. From any thread."""
+        self._epoll.modify(fd, IN)
+        if handler:
+            self.call(handler, IN)
 
     def _run(self) -> None:
-        handlers = self._handlers
+        handlers, wait = self._handlers, self._epoll.poll
         while not self._ending:
-            for source, events in self._poller.poll():
-                handler = handlers.get(source)
+            for fd, events in wait():
+                handler = handlers.get(fd)
                 if handler is None:  # forgotten by a handler before it in this round
                     continue
                 try:
@@ -111,6 +126,7 @@ class Hub:
         self.nursery.close()
         self.door.close()
         self.context.destroy(linger=0)
+        self._epoll.close()
         self._wake.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -22,6 +22,8 @@ import subprocess
 import sys
 import threading
 import warnings
+from select import EPOLLIN as IN
+from select import EPOLLOUT as OUT
 from socket import socket
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +76,7 @@ class Nursery:
                 assert self._line is not None
                 self._asked[channel.serial] = channel
                 if not self._line.send([FORK, channel.serial], (end.fileno(),)):
-                    self._hub.watch(self._line.fileno(), self._on_line, _BOTH)
+                    self._hub.watch(self._line.fileno(), self._on_line, IN | OUT)
             except OSError as error:
                 self._asked.pop(channel.serial, None)
                 channel.unborn(error)
@@ -94,7 +96,7 @@ class Nursery:
         line = self._line
         if line is None:
             return
-        if events & _OUT and line.send_waiting():
+        if events & OUT and line.send_waiting():
             self._hub.watch(line.fileno(), self._on_line)
         while True:
             try:
@@ -150,9 +152,6 @@ class Nursery:
     def after_fork_in_child(self) -> None:
         if self._line is not None:
             self._line.sock.close()
-
-
-_OUT, _BOTH = 2, 3  # zmq.POLLOUT, and POLLIN with it
 
 
 def _spawn(what: str, fd: int, *arguments: str) -> int:

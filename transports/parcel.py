@@ -66,3 +66,25 @@ def unstow(borrower: Any, ref: Any, sizes: Any, frames: list[Any], *, copies: bo
     if next(left, None) is not None:
         raise ProtocolError("a message with buffers that it does not announce")
     return found if copies else [memoryview(each).toreadonly() for each in found]
+
+
+def frames_of(sizes: Any) -> int:
+    """How many frames the buffers of these sizes make."""
+    return sum(max(1, -(-size // PIECE)) for size in sizes)
+
+
+class Parcel:
+    """The buffers of a reply that nobody has read yet."""
+
+    __slots__ = ("_frames", "_memory", "_ref", "_sizes")
+
+    def __init__(self, memory: Any, ref: Any, sizes: Any, frames: list[bytes]) -> None:
+        self._memory = memory
+        self._ref = ref
+        self._sizes = sizes
+        self._frames = frames
+
+    def open(self) -> list[Any] | None:
+        """The buffers. Once."""
+        borrower = self._memory.borrower() if self._ref is not None else None
+        return unstow(borrower, self._ref, self._sizes, self._frames, copies=self._memory.copies)

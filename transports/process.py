@@ -37,6 +37,7 @@ from concurry.transports.ending import Ending, send_signal
 from concurry.transports.errors import ProtocolError, WorkerInitError
 from concurry.transports.memory import Memory
 from concurry.transports.nursery import status_of
+from concurry.transports.replies import Replies
 from concurry.transports.stacks import Stacks
 
 log = logging.getLogger("concurry")
@@ -60,7 +61,6 @@ class ProcessChannel(Channel):
         self._hub = at
         self.serial = next(_serials)
         self.pid = 0
-        self.dropped = 0
         self.under_way: dict[int, Any] = {}
         self._last = 0  # the number of the last call
         self._begun_at_end: int | None = None
@@ -79,6 +79,7 @@ class ProcessChannel(Channel):
         self._token = secrets.token_bytes(32).hex().encode()
         settings = job.settings
         self._large: int | None = settings["large"]
+        self._serial: bool = settings["serial"]  # whether the child runs one call at a time
         self.memory = Memory(self.tell, self._let_go, copies=settings["copies"])
         with _Undo() as undo:
             ours, theirs = pair()
@@ -90,12 +91,13 @@ class ProcessChannel(Channel):
             undo.add(lambda: os.close(self._payload))
             self._stacks = Stacks()
             undo.add(self._stacks.close)
-            self._pull = self._bound(zmq.PULL, "r")
-            undo.add(lambda: self._pull.close(linger=0))
+            pull = self._bound(zmq.PULL, "r")
+            undo.add(lambda: pull.close(linger=0))
             self._push = self._bound(zmq.PUSH, "c")
             undo.add(lambda: self._push.close(linger=0))
-            self._monitor = self._pull.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._monitor = pull.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             undo.add(lambda: self._monitor.close(linger=0))
+            self.replies = Replies(self._job.who, pull, self.under_way, self._replied, self._parcel)
             at.nursery.start(self, settings["mp_context"], theirs)
             undo.forget()
 
@@ -127,8 +129,7 @@ class ProcessChannel(Channel):
         at, settings = self._hub, self._job.settings
         at.watch(pidfd, self._on_death)
         at.watch(self._line.fileno(), self._on_line)
-        at.watch(self._pull, self._on_replies)
-        at.watch(self._monitor, self._on_monitor)
+        self.replies.attach(at, pidfd)
         at.door.expect(self._user, self._token, pid)
         boot = {
             "who": self._job.who,
@@ -194,27 +195,30 @@ class ProcessChannel(Channel):
             self._send(first, calls)
 
     def _send(self, first: int, calls: list[Any]) -> None:
-        """Under the lock. A call with buffers has a message of its own."""
+        """Under the lock. A call with buffers has a message of its own; a message stays below what a frame may be."""
         batch: list[bytes] = []
         carried: dict[int, Any] = {}
-        begin = first
+        begin, size = first, 0
         for number, call in enumerate(calls, first):
-            encoded, buffers = call.args, call.kwargs
+            encoded, buffers, what = call.args, call.kwargs, call.carried
             if encoded is None:  # it was ended meanwhile, such as by a cancel: its number goes unused
                 self.under_way.pop(number, None)
                 encoded = _NOTHING
-            what = getattr(call, "carried", None)
             if what is not None:
                 carried[number] = [what.attempts, what.started]
-            if buffers is not None:
-                if batch:
-                    self._write(begin, batch, carried, None, None, [])
-                    batch, carried = [], {}
-                ref, sizes, frames = parcel.stow(self.memory.lender(), buffers, self._large)
-                self._write(number, [encoded], carried, ref, sizes, frames)
-                begin, carried = number + 1, {}
-            else:
+            if buffers is None:
                 batch.append(encoded)
+                size += len(encoded)
+                if size < codec.LARGE:
+                    continue
+            elif batch:
+                self._write(begin, batch, carried, None, None, [])
+                carried = {number: carried[number]} if number in carried else {}
+            if buffers is None:
+                self._write(begin, batch, carried, None, None, [])
+            else:
+                self._write(number, [encoded], carried, *parcel.stow(self.memory.lender(), buffers, self._large))
+            begin, batch, carried, size = number + 1, [], {}, 0
         if batch:
             self._write(begin, batch, carried, None, None, [])
 
@@ -244,45 +248,19 @@ class ProcessChannel(Channel):
 
     # -- what comes: on the hub's thread ---------------------------------------------------------------------------------
 
-    def _on_replies(self, _: int) -> None:
-        pull = self._pull
-        ended = failed = spent = 0
-        for _turn in range(64):
-            try:
-                frames = pull.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            try:
-                items = codec.read(frames[0])
-                kind, mean_ns, _, ref, sizes = items[0]
-                if kind != parcel.REPLIES:
-                    raise ProtocolError(f"a message of kind {kind} where replies come")
-                del items[0]
-                buffers = _Parcel(self, ref, sizes, frames[1:]) if ref is not None or len(frames) > 1 else None
-                for number, status, how, body in items:
-                    call = self.under_way.pop(number, None)
-                    if call is None:
-                        self.dropped += 1
-                    elif status == codec.OK:
-                        ended += 1
-                        if how == codec.PLAIN:
-                            call.close(body)
-                        else:
-                            call.close_unread(how, body, buffers)
-                    else:
-                        ended += 1
-                        failed += 1
-                        call.fail_unread(how, body)
-                spent += mean_ns * len(items)
-            except (ProtocolError, ValueError, TypeError) as error:
-                self.dropped += 1
-                log.error("%s: a message that no child of ours sends was dropped: %s", self._job.who, error)
-        if ended:
-            self._job.replied(self, ended, failed, spent / ended / 1e9)
+    def _replied(self, ended: int, failed: int, seconds_each: float) -> None:
+        self._job.replied(self, ended, failed, seconds_each)
+
+    def _parcel(self, ref: Any, sizes: Any, frames: list[bytes]) -> Any:
+        return parcel.Parcel(self.memory, ref, sizes, frames)
+
+    def lead(self, future: Any, timeout: float | None) -> None:
+        """See `Replies.lead`."""
+        self.replies.lead(future, timeout)
 
     def _on_line(self, events: int) -> None:
         line = self._line
-        if events & zmq.POLLOUT and line.send_waiting():
+        if events & hub.OUT and line.send_waiting():
             self._hub.watch(line.fileno(), self._on_line)
         while True:
             try:
@@ -290,7 +268,7 @@ class ProcessChannel(Channel):
             except BlockingIOError:
                 return
             except ProtocolError as error:
-                self.dropped += 1
+                self.replies.dropped += 1
                 log.error("%s: %s", self._job.who, error)
                 continue
             if came is None:  # its sentinel tells the rest
@@ -326,24 +304,28 @@ class ProcessChannel(Channel):
             _unlink(self._path(name))
 
     def _on_monitor(self, _: int) -> None:
-        try:
-            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
-        except zmq.Again:
-            return
-        if event["event"] == zmq.EVENT_DISCONNECTED:
-            self._ending.silent()  # what it had sent before has come
+        while True:
+            try:
+                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+            if event["event"] == zmq.EVENT_DISCONNECTED:
+                self._hub.forget(self._monitor.fileno())
+                self._ending.silent()  # what it had sent before has come
+                return
 
     # -- its end: on the hub's thread ------------------------------------------------------------------------------------
 
     def _on_death(self, _: int) -> None:
         self._hub.forget(self._pidfd)
+        self._hub.watch(self._monitor.fileno(), self._on_monitor)
         if self._own_child:
             self._ending.exited(status_of(self.pid))
         self._ending.process_gone(was_connected=self._connected)
+        if not self._closed:
+            self._on_monitor(0)
 
     def _over_now(self) -> None:
-        if self._connected:
-            self._on_replies(0)
         if self.pid:
             self._on_line(0)
         self._close()
@@ -357,12 +339,11 @@ class ProcessChannel(Channel):
             self._closed = True
             self._aside.clear()
             self._push.close(linger=0)
-        for source in (self._line.fileno(), self._pull, self._monitor):
+        for source in (self._line.fileno(), self._monitor.fileno()):
             at.forget(source)
         self._line.close()
-        self._pull.disable_monitor()
+        self.replies.close()
         self._monitor.close(linger=0)
-        self._pull.close(linger=0)
         for fd in (self._pidfd, self._payload):
             if fd >= 0:
                 os.close(fd)
@@ -423,6 +404,14 @@ class ProcessChannel(Channel):
     def _number_of(self, call: Any) -> int | None:
         return next((number for number, each in list(self.under_way.items()) if each is call), None)
 
+    def held(self) -> int:
+        """How many calls the child holds now: those that have ended are not among them, whether or not their replies
+        have been received."""
+        under_way = len(self.under_way)
+        if not self._serial or self._begun_at_end is not None:
+            return under_way
+        return min(under_way, self._last - self._board.last_begun() + 1)
+
     def interrupt(self, call: Any) -> None:
         """Nobody waits for a call any more: its waits end, and an async method is cancelled."""
         number = self._number_of(call)
@@ -479,27 +468,10 @@ class ProcessChannel(Channel):
 
     def _wait_for_room(self) -> None:
         if not self._closed and self._line.fileno() >= 0:
-            self._hub.watch(self._line.fileno(), self._on_line, zmq.POLLIN | zmq.POLLOUT)
+            self._hub.watch(self._line.fileno(), self._on_line, hub.IN | hub.OUT)
 
     def _let_go(self, serial: int) -> None:
         self._hub.call(self.memory.freed, [serial])  # in a finalizer: no lock may be taken here
-
-
-class _Parcel:
-    """The buffers of a reply that nobody has read yet."""
-
-    __slots__ = ("_channel", "_frames", "_ref", "_sizes")
-
-    def __init__(self, channel: ProcessChannel, ref: Any, sizes: Any, frames: list[bytes]) -> None:
-        self._channel = channel
-        self._ref = ref
-        self._sizes = sizes
-        self._frames = frames
-
-    def open(self) -> list[Any] | None:
-        memory = self._channel.memory
-        borrower = memory.borrower() if self._ref is not None else None
-        return parcel.unstow(borrower, self._ref, self._sizes, self._frames, copies=memory.copies)
 
 
 class _Undo:

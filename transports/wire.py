@@ -4,7 +4,7 @@
     control line, parent's pidfd --> ear (a thread): calls asked back, interrupts, shared memory; the end
 
 Guarantees: a reply is sent at once unless calls take microseconds and more of them wait; then many go together, and
-none waits longer than `_HOLD_S` for a call that turns out to be slow: the ear sends what is left lying. With nothing to
+none waits longer than `_HOLD_NS` for a call that turns out to be slow: the ear sends what is left lying. With nothing to
 do nothing wakes. What is asked back has not begun and never will, or is not given back: the board decides.
 Assumes: `receive` is called by one thread; replies may come from any.
 Called by: `child` (makes it), the runtime's code in the child.
@@ -34,9 +34,10 @@ from concurry.transports.control import Control
 from concurry.transports.errors import ProtocolError
 from concurry.transports.memory import Memory
 
-_HOLD_S = 0.001  # how long a reply may wait for others
+_HOLD_NS = 1_000_000  # how long a reply may wait for others
 _QUICK_NS = 100_000  # calls that take less, in the mean, are replied to in batches
-_MOST_HELD = 128  # replies
+_MOST_HELD = 32  # replies: fewer than may be under way, so that the next calls come while these run
+_MUCH = 4096  # bytes: a reply of that length goes at once
 _LINGER_MS = 10_000  # for what is under way when it ends
 
 pack = msgpack.packb
@@ -62,18 +63,20 @@ class Wire:
         self.large: int | None = boot["large"]
         self.board = Board(board_fd)
         self.board.close_fd()
+        self.numbers = self.board.numbers
         self.asked_back: set[int] = set()  # calls that were given back: they must not begin
         self.asking = allocate_lock()  # protects `asked_back`
         self.waiting: deque[Any] = deque()  # calls that came and were not taken yet; the runtime's
+        self.looks_for_more = False  # whether who takes calls looks for more, and flushes, before it waits; the runtime's
         self.running: dict[int, Any] = {}  # calls that run, by number; the runtime's
         self.on_message: Callable[[list[Any], list[int]], None] = _ignore
         self.on_interrupt: Callable[[list[int]], None] = _ignore
         self.replied = 0  # calls
         self._out: list[bytes] = []
         self._out_lock = allocate_lock()  # protects `_out`, its socket and the lender
-        self._held_since = 0.0
+        self._held_since = 0  # ns
         self._mean_ns = 1e9
-        self._busy = (0, 0)  # calls, and nanoseconds they took, since the last message
+        self._calls_ended = self._busy_ns = 0  # since the last message
         self._flushing = False  # whether the ear looks after the outbox now
         self._freed: deque[int] = deque()  # loans that nobody looks at any more
         self.memory = Memory(line.send, self._let_go, copies=boot["copies"])
@@ -125,7 +128,15 @@ class Wire:
     def receive(self) -> tuple[int, Any, list[list[Any]], list[Any] | None] | None:
         """Wait for calls. Returns the number of the first, what some of them carry, the calls as `codec` has them, and
         the buffers of the one that has any; None: no more will come."""
-        frame, *frames = self._calls.recv_multipart()
+        calls = self._calls
+        if self._out:
+            try:
+                frame = calls.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                self.flush()
+                frame = calls.recv()
+        else:
+            frame = calls.recv()
         items = read(frame)
         kind, first, more, ref, sizes = items[0]
         if kind == parcel.END:
@@ -133,52 +144,60 @@ class Wire:
         if kind != parcel.CALLS:
             raise ProtocolError(f"a message of kind {kind} where calls come")
         del items[0]
-        if ref is None and not frames:
+        if ref is None and sizes is None:
             return first, more, items, None
+        frames: list[bytes] = []
+        while calls.rcvmore:
+            frames.append(calls.recv())
         return first, more, items, parcel.unstow(self.memory.borrower(), ref, sizes, frames, copies=self.memory.copies)
 
-    def reply(self, reply: bytes, buffers: list[memoryview] | None, busy_ns: int, *, more: bool) -> None:
-        """Send a reply, now or with the next ones. `more`: whether another call begins right after."""
-        with self._out_lock:
-            self.replied += 1
-            calls, spent = self._busy
-            self._busy = (calls + 1, spent + busy_ns)
-            self._mean_ns += 0.2 * (busy_ns - self._mean_ns)
-            if buffers is None:
-                out = self._out
-                out.append(reply)
-                if more and self._mean_ns < _QUICK_NS and len(out) < _MOST_HELD:
-                    now = time.monotonic()
-                    if len(out) == 1:
-                        self._held_since = now
-                    if now - self._held_since < _HOLD_S:
-                        if not self._flushing:
-                            self._flushing = True
-                            os.eventfd_write(self._wake, 1)
-                        return
-                self._flush()
+    def reply(self, reply: bytes, buffers: list[memoryview] | None, begun_ns: int, now_ns: int) -> None:
+        """Send a reply, now or with the next ones. `begun_ns`: when its call began, and now, by the monotonic clock."""
+        busy_ns = now_ns - begun_ns
+        self._calls_ended += 1
+        self._busy_ns += busy_ns
+        self._mean_ns += 0.2 * (busy_ns - self._mean_ns)
+        if buffers is not None:
+            self._send_large(reply, buffers)
+            return
+        out = self._out
+        out.append(reply)  # without the lock: who flushes takes away what it has seen, and no more
+        if self._mean_ns < _QUICK_NS:
+            held = len(out)
+            if held > 1 and not self.waiting and self.looks_for_more:
                 return
-            if self._out:
-                self._flush()
+            if held == 1 and self.waiting:
+                self._held_since = now_ns
+                if not self._flushing:
+                    self._flushing = True
+                    os.eventfd_write(self._wake, 1)
+                return
+            if self.waiting and held < _MOST_HELD and now_ns - self._held_since < _HOLD_NS and len(reply) < _MUCH:
+                return
+        self.flush()
+
+    def _send_large(self, reply: bytes, buffers: list[memoryview]) -> None:
+        self.flush()
+        with self._out_lock:
             ref, sizes, frames = parcel.stow(self.memory.lender(), buffers, self.large)
             self._replies.send_multipart([self._header(ref, sizes) + reply, *frames], copy=True)
 
-    def _flush(self) -> None:
-        frame = self._header(None, None) + b"".join(self._out)
-        self._out.clear()
-        self._replies.send(frame, zmq.NOBLOCK)
-
-    def _header(self, ref: Any, sizes: Any) -> bytes:
-        (calls, spent), self._busy = self._busy, (0, 0)
-        header: bytes = pack([parcel.REPLIES, spent // calls if calls else 0, None, ref, sizes])
-        return header
-
     def flush(self) -> None:
         """Send what is held."""
-        if self._out:
+        out = self._out
+        if out:
             with self._out_lock:
-                if self._out:
-                    self._flush()
+                batch = out[:]
+                if batch:
+                    del out[: len(batch)]
+                    self._replies.send(self._header(None, None) + b"".join(batch), zmq.NOBLOCK)
+
+    def _header(self, ref: Any, sizes: Any) -> bytes:
+        calls, spent = self._calls_ended, self._busy_ns
+        self._calls_ended = self._busy_ns = 0
+        self.replied += calls
+        header: bytes = pack([parcel.REPLIES, spent // calls if calls else 0, None, ref, sizes])
+        return header
 
     def end(self) -> None:
         """All of it is sent: wait until it has gone out, and close."""
@@ -208,7 +227,7 @@ class Wire:
         except OSError:  # no descriptor left: the line's end tells as well
             watched = -1
         while True:
-            ready = {fd for fd, _ in poll.poll(_HOLD_S * 2000 if self._flushing else None)}
+            ready = {fd for fd, _ in poll.poll(_HOLD_NS * 2e-6 if self._flushing else None)}
             if watched in ready:
                 _leave()
             if self.line.fileno() in ready:
@@ -226,8 +245,9 @@ class Wire:
         with self._out_lock:
             if not self._out:
                 self._flushing = False  # the next that is held wakes us again
-            elif time.monotonic() - self._held_since >= _HOLD_S:
-                self._flush()
+                return
+        if time.monotonic_ns() - self._held_since >= _HOLD_NS:
+            self.flush()
 
     def _send_freed(self) -> None:
         freed: list[int] = []
@@ -264,15 +284,17 @@ class Wire:
         """Another attempt of a call begins; the first one is counted when the call does."""
         self.board.attempt(number)
 
-    def begin(self, number: int) -> bool:
-        """Mark a call as begun. False: it was given back, and must not run."""
-        self.board.begin(number, time.monotonic_ns())
-        if self.asked_back:
-            with self.asking:
-                if number in self.asked_back:
-                    self.asked_back.discard(number)
-                    return False
-        return True
+    def total(self) -> int:
+        """How many calls were replied to."""
+        return self.replied + self._calls_ended
+
+    def was_given_back(self, number: int) -> bool:
+        """Whether a call was given back, and must not run. Asked after it was marked on the board."""
+        with self.asking:
+            if number in self.asked_back:
+                self.asked_back.discard(number)
+                return True
+            return False
 
 
 _FAILURES = (

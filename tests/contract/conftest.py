@@ -9,13 +9,19 @@ events; a mode with processes of its own gives `Way.signals` another maker, of s
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
+import select
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
+from concurry import Worker
 
 PATIENCE_S = 10.0  # what is waited for comes at once; past this the test fails instead of hanging
 
@@ -34,6 +40,51 @@ class Signal:
 
     def happened(self) -> bool:
         return self._event.is_set()
+
+    def close(self) -> None:
+        self.set()
+
+
+class PipeSignal:
+    """The same across processes: a named pipe with a byte in it, which nobody takes out. It travels as its path."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self._made = path is None
+        self.path = path or os.path.join(tempfile.mkdtemp(prefix="signal-"), "pipe")
+        if self._made:
+            os.mkfifo(self.path)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)  # as long as it is open the byte stays
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PipeSignal, (self.path,)
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
+
+    def set(self) -> None:
+        with contextlib.suppress(FileNotFoundError):  # its test is over
+            fd = self._open()
+            os.write(fd, b"!")
+            os.close(fd)
+
+    def _wait(self, seconds: float) -> bool:
+        fd = self._open()
+        try:
+            return bool(select.select([fd], [], [], seconds)[0])
+        finally:
+            os.close(fd)
+
+    def wait(self) -> None:
+        assert self._wait(PATIENCE_S), "what this test waits for has not happened"
+
+    def happened(self) -> bool:
+        return self._wait(0)
+
+    def close(self) -> None:
+        self.set()
+        os.close(self._fd)
+        os.unlink(self.path)
+        os.rmdir(os.path.dirname(self.path))
 
 
 @dataclass(frozen=True)
@@ -63,6 +114,7 @@ WAYS = [
     Way("pool", {"mode": "thread", "max_workers": 4}, sync_at_once=4, async_at_once=4, pooled=True),
     Way("concurrent", {"mode": "thread", "max_concurrency": 4}, sync_at_once=4, async_at_once=4),
     Way("asyncio", {"mode": "asyncio"}, async_at_once=1000),
+    Way("process", {"mode": "process"}, signals=PipeSignal),
     Way(
         "demand", {"mode": "thread", "on_demand": True, "max_workers": 3}, sync_at_once=3, async_at_once=3, pooled=True
     ),
@@ -135,6 +187,23 @@ def quick_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nursery() -> Iterator[None]:
+    """The helper that starts processes is started once for all these tests, and not anew for each."""
+    from concurry.transports import hub
+
+    retained = hub.retain()
+
+    class First(Worker):
+        """Its process brings up what is started by the first one only."""
+
+    First.options(mode="process").init().stop()
+    yield
+    thread = hub.release(retained)
+    if thread is not None:
+        thread.join()
+
+
 @pytest.fixture(params=WAYS, ids=lambda way: way.name)
 def way(request: pytest.FixtureRequest) -> Way:
     """The way in which this test runs its workers."""
@@ -174,6 +243,10 @@ class Signals:
         for signal in self._made:
             signal.set()
 
+    def close(self) -> None:
+        while self._made:
+            self._made.pop().close()
+
 
 @pytest.fixture
 def new_signal(request: pytest.FixtureRequest) -> Iterator[Signals]:
@@ -181,7 +254,7 @@ def new_signal(request: pytest.FixtureRequest) -> Iterator[Signals]:
     make = request.getfixturevalue("way").signals if "way" in request.fixturenames else Signal
     signals = Signals(make)
     yield signals
-    signals.set_all()
+    signals.close()
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """The ways to run a worker under faults, workers that are started and stopped, and scripts in processes of their own.
 
-Nothing here sleeps: a test and its worker meet by events; a script and its test by lines on a pipe and its exit.
+Nothing here sleeps: a test and its worker meet by events, across processes by named pipes; a script and its test by
+lines on a pipe and its exit. What faults.md asks for many times, or for a minute, is marked `long` and runs where
+CONCURRY_LONG=1 is set (`make faults`); its short form always runs.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -19,10 +22,18 @@ from typing import Any
 
 import pytest
 
+from concurry import Worker
 from concurry.runtime import shutdown
 
 PATIENCE_S = 20.0  # what is waited for comes at once; past this the test fails instead of hanging
 ROOT = Path(__file__).parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("CONCURRY_LONG") != "1":
+        for item in items:
+            if item.get_closest_marker("long") is not None:
+                item.add_marker(pytest.mark.skip("the long form: CONCURRY_LONG=1, or `make faults`"))
 
 
 @dataclass(frozen=True)
@@ -213,3 +224,167 @@ def script(tmp_path: Path) -> Iterator[Callable[[str], Script]]:
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that are stuck on purpose are waited for 0.4 s after a stop's time, and not 1 s: there are many here."""
     monkeypatch.setitem(shutdown.stop.__kwdefaults__, "grace_s", 0.4)  # type: ignore[arg-type]
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+class Pipe:
+    """A named pipe. What is written stays in it while it is open here. It travels as its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        os.mkfifo(path)
+        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def wait(self, timeout: float = PATIENCE_S) -> bytes:
+        """Until something is in it, which is taken out."""
+        assert self.ready(timeout), "what this test waits for has not happened"
+        return os.read(self.fd, 65536)
+
+    def ready(self, timeout: float = 0) -> bool:
+        return bool(select.select([self.fd], [], [], timeout)[0])
+
+    def tell(self, what: bytes = b"!") -> None:
+        os.write(self.fd, what)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Callable[[], Pipe]]:
+    """`pipe()` makes one. At the end each is told, so that no call waits on after its test."""
+    made: list[Pipe] = []
+
+    def make() -> Pipe:
+        made.append(Pipe(tmp_path / f"pipe{len(made)}"))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.tell(b"!" * 64)
+        os.close(each.fd)
+
+
+def _acts() -> type[Worker]:
+    """A class that travels by value, as those of a script do: a child need not import pytest for it."""
+
+    class Acts(Worker):
+        """Does what its tests say. Files and pipes come as paths."""
+
+        def __init__(self, first: Any = None) -> None:
+            if first is not None:
+                first()
+
+        def echo(self, value: Any = None) -> Any:
+            return value
+
+        def pid(self) -> int:
+            return os.getpid()
+
+        def call(self, fn: Any, *args: Any) -> Any:
+            return fn(*args)
+
+        async def call_later(self, fn: Any, *args: Any) -> Any:
+            return fn(*args)
+
+        def note(self, path: str, *what: Any, seconds: float = 0.0) -> Any:
+            """Writes a line, in one go, when it begins."""
+            with open(path, "ab", buffering=0) as file:
+                file.write(" ".join(map(str, what)).encode() + b"\n")
+            if seconds:
+                time.sleep(seconds)
+            return what[-1]
+
+        def hold(self, began: str, go: str) -> str:
+            with open(began, "wb", buffering=0) as said:
+                said.write(b"%d\n" % os.getpid())
+            with open(go, "rb", buffering=0) as told:
+                told.read(1)
+            return "held"
+
+        def pause(self, seconds: float) -> float:
+            time.sleep(seconds)
+            return seconds
+
+        def dies(self, path: str | None = None) -> None:
+            if path is not None:
+                self.note(path, "started")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return Acts
+
+
+@pytest.fixture(scope="session")
+def acts() -> Any:
+    """The worker class of these tests."""
+    return _acts()
+
+
+@pytest.fixture(scope="session")
+def nursery(acts: Any) -> Iterator[None]:
+    """The helper that starts processes is started once for these tests, and not anew for each."""
+    from concurry.transports import hub
+
+    retained = hub.retain()
+    acts.options(mode="process").init().stop()
+    yield
+    thread = hub.release(retained)
+    if thread is not None:
+        thread.join()
+
+
+@pytest.fixture
+def process(nursery: None, acts: Any, pipe: Any) -> Iterator[Callable[..., Any]]:
+    """`process(*args, **options)` starts processes with `acts`, or with another `cls=`; stopped at the test's end."""
+    started: list[Any] = []
+
+    def start_worker(*args: Any, cls: Any = None, **options: Any) -> Any:
+        handle = (cls or acts).options(mode="process", **options).init(*args)
+        started.append(handle)
+        return handle
+
+    yield start_worker
+    while started:
+        started.pop().stop(timeout=0)
+
+
+@pytest.fixture(scope="session")
+def pids() -> Callable[[Any], list[int]]:
+    """`pids(worker)`: those of its actors, now."""
+
+    def of(worker: Any) -> list[int]:
+        members = worker.__dict__["_pool"].supervisor.everybody()
+        return [member.channel.pid for member in members if member.channel is not None]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def outcome() -> Callable[..., Any]:
+    """`outcome(future)`: its exception, or its result; it must come within `timeout` seconds."""
+
+    def of(future: Any, timeout: float = PATIENCE_S) -> Any:
+        error = future.exception(timeout)
+        return future.result(0) if error is None else error
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def gone() -> Callable[..., bool]:
+    """`gone(pids, seconds)`: whether these processes end within that time. Zombies have ended."""
+
+    def are_gone(pids: list[int], seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        for pid in pids:
+            try:
+                fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            try:
+                if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
+                    return False
+            finally:
+                os.close(fd)
+        return True
+
+    return are_gone

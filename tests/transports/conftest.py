@@ -37,7 +37,8 @@ WIRES = [
     Wire("thread-concurrent", "thread", concurrent=True, loop=True),
     Wire("asyncio", "asyncio", loop=True),
 ]
-assert {wire.mode for wire in WIRES} == set(registry._WIRES), "a new mode is a new line in WIRES"
+ELSEWHERE = {"process"}  # their actors are made by the runtime's own code on the other side: tests/transports/test_process
+assert {wire.mode for wire in WIRES} | ELSEWHERE == set(registry._WIRES), "a new mode is a new line in WIRES"
 
 
 class KitJob:

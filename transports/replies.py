@@ -1,0 +1,224 @@
+"""Replies of one child: who receives them, and what becomes of them.
+
+    zmq PULL --> inbox --> taken apart --> calls closed, job told        usually on the hub's thread
+                                                                         or by the thread that waits for the only call
+                                                                         under way: one thread less to wake (`lead`)
+
+Guarantees: a reply closes its call once; those of calls that are not under way are dropped and counted, and so is what
+is no message of ours. No reply is lost to a Ctrl-C in a thread that leads: a frame stays in the inbox until all of it
+is done, and doing it twice changes nothing. Payloads are not decoded here.
+Assumes: whoever receives has the turn (a lock), which is held for moments, or by one who wakes for whatever the hub
+wakes for. A zmq socket's descriptor tells of news once only: so it is always read until it has nothing.
+Source of the idea: leader and followers (Schmidt and others, 2000).
+Called by: the channel (owns it), the hub, futures that are waited for (through the channel).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import select
+import time
+from _thread import allocate_lock
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from concurry.transports import codec, parcel
+from concurry.transports.errors import ProtocolError
+
+log = logging.getLogger("concurry")
+
+
+class Replies:
+    """See the module's docstring.
+
+    Args:
+        who: for messages. pull: the socket, owned from now on. under_way: the channel's calls by number.
+        told: called with how many calls ended, how many of them failed, and the seconds each took, before they are
+            closed: what wakes callers comes last.
+    """
+
+    def __init__(
+        self,
+        who: str,
+        pull: zmq.Socket[bytes],
+        under_way: dict[int, Any],
+        told: Callable[[int, int, float], None],
+        parcels: Callable[[Any, Any, list[bytes]], Any],
+    ) -> None:
+        self.dropped = 0
+        self.pull = pull
+        self._who = who
+        self._under_way = under_way
+        self._told = told
+        self._parcels = parcels
+        self._receive = functools.partial(pull.recv, zmq.NOBLOCK)
+        self._turn = allocate_lock()  # whose turn it is to receive; protects the socket and the inbox
+        self._inbox: list[bytes] = []
+        self._hub: Any = None
+        self._closed = False
+
+    def attach(self, hub: Any, pidfd: int) -> None:
+        """From now on replies are received; on the hub's thread."""
+        self._hub, self._fd = hub, self.pull.fileno()
+        # A file, which knows whether it is closed.
+        self._wake = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
+        self._poll = select.poll()
+        for fd in (self._fd, pidfd, self._wake.fileno()):
+            self._poll.register(fd, select.POLLIN)
+        hub.watch(self._fd, self.on_news)
+        self.on_news(0)
+
+    # -- on the hub's thread ---------------------------------------------------------------------------------------------
+
+    def on_news(self, _: int) -> None:
+        """Receive and do all there is."""
+        with self._turn:
+            if not self._closed:
+                self._fetch()
+                self._work_off()
+
+    def _fetch(self) -> None:
+        try:
+            # In C from end to end: what has been received is in the inbox, also where a Ctrl-C ends this line.
+            self._inbox.extend(iter(self._receive, None))
+        except zmq.Again:
+            return
+
+    def _work_off(self) -> None:
+        inbox = self._inbox
+        while inbox:
+            try:
+                self._apart()
+            except (ProtocolError, ValueError, TypeError) as error:
+                self.dropped += 1
+                log.error("%s: a message that no child of ours sends was dropped: %s", self._who, error)
+                del inbox[:1]
+
+    def _apart(self) -> None:
+        """Do the first message of the inbox, and take it out."""
+        inbox, under_way = self._inbox, self._under_way
+        items = codec.read(inbox[0])
+        kind, mean_ns, _, ref, sizes = items[0]
+        if kind != parcel.REPLIES:
+            raise ProtocolError(f"a message of kind {kind} where replies come")
+        frames = 1 if sizes is None else 1 + parcel.frames_of(sizes)
+        buffers = None
+        if ref is not None or sizes is not None:
+            if len(inbox) < frames:
+                raise ProtocolError("a message without the buffers that it announces")
+            buffers = self._parcels(ref, sizes, inbox[1:frames])
+        del items[0]
+        calls: list[Any] = []
+        failed = 0
+        for number, status, how, body in items:
+            call = under_way.get(number)
+            if call is None:
+                self.dropped += 1
+            else:
+                calls.append((call, status, how, body))
+                failed += status
+        for number, *_ in items:
+            under_way.pop(number, None)
+        if calls:
+            self._told(len(calls), failed, mean_ns / 1e9)
+        for call, status, how, body in calls:
+            if status != codec.OK:
+                call.fail_unread(how, body)
+            elif how == codec.PLAIN:
+                call.close(body)
+            else:
+                call.close_unread(how, body, buffers)
+        del inbox[:frames]
+
+    # -- in the thread of somebody who waits -----------------------------------------------------------------------------
+
+    def lead(self, future: Any, timeout: float | None) -> None:
+        """Receive here until the only call under way is done; the hub stays asleep. Returns early, and at once, where
+        that is not so (any more): the caller then waits as everybody does.
+
+        Args:
+            timeout: seconds at most.
+        """
+        if not self._turn.acquire(False):
+            return
+        hook = _Wake(self)
+        try:
+            if self._closed or self._hub is None or self._inbox or len(self._under_way) != 1:
+                return
+            self._hub.pause(self._fd)
+            try:
+                future.add_hook(hook)
+                self._fetch()
+                if not self._inbox and self._sleep(timeout):
+                    self._fetch()
+                future.remove_hook(hook)
+                if len(self._inbox) == 1 and len(self._under_way) == 1:
+                    self._apart()
+            finally:
+                future.remove_hook(hook)
+                self._hub.resume(self._fd, self._inbox and self.on_news)
+        finally:
+            self._turn.release()
+
+    def _sleep(self, timeout: float | None) -> bool:
+        """Wait for news. True: there are some; False: the time is over, the child is gone, or the call was ended by
+        somebody else."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if end is None else max(0.0, end - time.monotonic()) * 1000
+            ready = self._poll.poll(None if left is None else min(left, 1e9))
+            if ready and ready[0][0] == self._fd:
+                if self.pull.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+                    return True
+                if len(ready) == 1:  # news of no message
+                    continue
+            if ready and ready[-1][0] == self._wake.fileno():
+                self._wake.read(8)
+            return False
+
+    def wake_leader(self) -> None:
+        """Whoever leads shall look up."""
+        try:
+            self._wake.write(_ONE)
+        except ValueError:  # closed: nobody leads any more
+            return
+
+    def _take_kept(self, kept: bytes) -> None:
+        """The last replies, as the board has them: those that had been sent, and were still on the child's side."""
+        under_way = self._under_way
+        replies = [reply for reply in codec.read(kept) if reply[0] in under_way] if kept and under_way else []
+        if replies:
+            # As a message of its own, with nothing beside it.
+            self._inbox.append(codec.pack([parcel.REPLIES, 0, None, None, None]) + b"".join(map(codec.pack, replies)))
+            self._work_off()
+
+    def close(self) -> None:
+        """Take what has come, and close. On the hub's thread; one who leads has been woken by what led here."""
+        with self._turn:
+            self._closed = True
+            if self._hub is not None:
+                self._fetch()
+                self._work_off()
+                self._take_kept(kept)
+                self._hub.forget(self._fd)
+                self._wake.close()
+            self.pull.close(linger=0)
+
+
+_ONE = (1).to_bytes(8, "little")
+
+
+class _Wake:
+    """A hook: the call that a leader waits for has been ended by somebody else."""
+
+    __slots__ = ("_replies",)
+
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
+
+    def __call__(self, _: Any) -> None:
+        self._replies.wake_leader()
