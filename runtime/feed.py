@@ -40,6 +40,7 @@ class Feed:
         self._most = _ROOM if most is None else max(1, min(most, _ROOM))
         self._width = min(width, self._most)
         self._seconds: float | None = None
+        self._has_siblings = len(member.pool.members) > 1
         self._pumping = allocate_lock()  # protects the order of what is taken and sent; the mailbox's is taken under it
 
     def __str__(self) -> str:
@@ -95,7 +96,7 @@ class Feed:
             # Not one for one: calls that go singly come back singly, and cost a message each for ever.
             if held < self._width or credit - held > credit // 4:
                 self._pump(credit)
-        if self.listed and not self.channel.under_way:
+        if self._has_siblings and self.listed and not self.channel.under_way:
             self.member.pool.elsewhere.nothing_to_do(self.member)
 
     def _pump(self, credit: int) -> None:

@@ -47,8 +47,11 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
         1 if before is None else before.deaths + 1,
         now if before is None else before.started,
     )
+    policy = pool.plan.methods[call.name].policy
+    poison = carried.deaths >= _MOST_DEATHS and policy is not None
     error = WorkerDiedError(
-        f"worker {member} died of {reason} while running {call.name}(); the calls behind it go on",
+        f"worker {named(member, reason)} died of {reason} while running {call.name}(); the calls behind it go on"
+        f"{', this one has killed two workers and is not tried again' if poison else ''}{reason.advice}",
         worker=str(member),
         method=call.name,
         pid=reason.pid,
@@ -57,7 +60,6 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
         incarnation=member.incarnation,
     )
     error.__cause__ = reason.cause
-    policy = pool.plan.methods[call.name].policy
     if policy is None or carried.deaths >= _MOST_DEATHS:
         call.abandon(error)
         return
@@ -65,6 +67,11 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
     if pool.spawner is not None:
         pool.spawner.go_on()
     notifier.post(_decide, pool, call, policy, carried, error)
+
+
+def named(member: Any, reason: Any) -> str:
+    """The dead actor, for messages."""
+    return str(member) if reason.pid is None else f"{member} (pid {reason.pid})"
 
 
 def _decide(pool: Any, call: Any, policy: Any, carried: Carried, error: WorkerDiedError) -> None:

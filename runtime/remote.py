@@ -169,7 +169,13 @@ def payload(plan: Plan) -> bytes:
 
 def serve(wire: Any, plan: bytes, index: int) -> bool:
     """Be the actor, in this process, to its end. False: it could not be made."""
-    it = RemoteActor(wire, pickle.loads(plan), index)
+    try:
+        there: Plan = pickle.loads(plan)
+    except BaseException as error:  # a module that is not there, an argument that refuses: whatever, the parent shall know
+        failure = codec.pack_failure(0, error, f"{wire.who}: unpickling its class and arguments")
+        wire.line.send([control.UNBUILT, failure])
+        return False
+    it = RemoteActor(wire, there, index)
     actor = it.build()
     if actor is None:
         return False

@@ -48,6 +48,7 @@ def run(it: RemoteActor, actor: Actor) -> None:
     asyncio.set_event_loop(loop)
     mailbox = Mailbox()
     it.channel = channel = _Channel(loop)
+    it.wire.board.keep_for_many()
     sync_names = frozenset(name for name, method in it.plan.methods.items() if not method.is_async)
     lane = LoopLane(it, mailbox, it.plan.max_concurrency, sync_names)
 

@@ -336,7 +336,8 @@ def _as_init_error(member: Member, error: BaseException) -> BaseException:
 
 def _died_in_init(member: Member, reason: Any) -> WorkerDiedError:
     error = WorkerDiedError(
-        f"worker {member} died of {reason} in or right after its __init__; it took no call",
+        f"worker {lost_calls.named(member, reason)} died of {reason} in or right after its __init__; it took no "
+        f"call{reason.advice}",
         worker=str(member),
         method="__init__",
         pid=reason.pid,

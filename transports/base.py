@@ -42,6 +42,13 @@ class Gone(NamedTuple):
     def clean(self) -> bool:
         return self.cause is None and not self.exit_code and self.signal is None and not self.unknown
 
+    @property
+    def advice(self) -> str:
+        """What to do about it, as a sentence to append, where something can be said."""
+        if self.signal == "SIGKILL" and not self.killed_by_us and self.expected is None:
+            return ". Often out of memory: lower max_workers, or set max_memory_per_worker"
+        return ""
+
     def __str__(self) -> str:
         if self.expected is not None:
             return self.expected

@@ -16,6 +16,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
+import msgpack
+
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
@@ -23,6 +25,19 @@ log = logging.getLogger("concurry")
 CALLS, END, REPLIES = 1, 2, 3  # kinds of header
 PIECE: Final = 64 << 20  # bytes of a buffer that one frame holds at most
 MAX_FRAME: Final = 128 << 20  # bytes: a peer that announces a larger frame is cut off
+
+
+def header(kind: int, number: int, more: Any = None, ref: Any = None, sizes: Any = None) -> bytes:
+    """The first object of frame 0: the array [kind, number, more, ref, sizes]. `number`: of the first call, or the
+    nanoseconds that the calls took in the mean."""
+    if more is ref is sizes is None:  # by hand: making a packer costs more than all the rest of sending a call
+        return _FIVE[kind] + number.to_bytes(8, "big") + _NONE_OF_THREE
+    packed: bytes = msgpack.packb([kind, number, more, ref, sizes])
+    return packed
+
+
+_FIVE: Final = tuple(bytes([0x95, kind, 0xCF]) for kind in range(4))  # an array of five, a small int, an unsigned 64-bit
+_NONE_OF_THREE: Final = b"\xc0\xc0\xc0"
 
 
 def stow(lender: Any, buffers: list[memoryview], large: int | None) -> tuple[Any, Any, list[Any]]:

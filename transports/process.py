@@ -1,15 +1,12 @@
 """Processes: one child an actor. Calls go out over a zmq socket of the child's own, replies come back over another.
 
-    any thread: send --header + calls as they were encoded at submission--> zmq PUSH --> child
-    hub:        zmq PULL --> replies close their calls (`close`, `fail_unread`, ...) --> Job.replied
-    hub:        the process sentinel (pidfd) --> replies that had been sent are taken first --> Job.gone
+    any thread: send --> Outbox --> zmq PUSH --> child          Gate: how the child gets in    Board: what it has begun
+    hub:        zmq PULL --> Replies --> calls are closed       Control: everything else       Memory: large buffers
+    hub:        the process sentinel (pidfd) --> Ending: what had been sent is taken first --> Job.gone
 
-Guarantees: see `base`. A message is written in the thread that sends it, under the channel's lock. A reply is closed
-once; those of unknown, finished or given-back calls are dropped and counted. Payloads are not decoded here. After its
-end the channel has left nothing behind: sockets, descriptors, memory, process.
-Assumes: a call is a future of the runtime's, whose `args` are its encoded form and `kwargs` its buffers, or None; the
-job bounds how many are under way (`board.CALLS` at most).
-Called by: the feed (`send`, `give`), futures (`interrupt`, `ask_back`), the supervisor (`kill`, `join`), the hub.
+Guarantees: see `base`. After its end the channel has left nothing behind: sockets, descriptors, memory, process.
+Assumes: the job bounds how many calls are under way (`board.CALLS` at most).
+Called by: the feed (`send`, `give`), futures (`lead`, `interrupt`, `ask_back`), the supervisor (`kill`, `join`), the hub.
 """
 
 from __future__ import annotations
@@ -17,35 +14,31 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import secrets
 import signal
-import sys
 import threading
 from _thread import allocate_lock
-from collections import deque
 from typing import Any
 
-import msgpack
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from concurry.transports import codec, control, hub, parcel
-from concurry.transports.base import Channel, Gone, Job, Transport
+from concurry.transports.base import Channel, Job, Transport
 from concurry.transports.board import Board
 from concurry.transports.control import Control, in_memory, pair
 from concurry.transports.ending import Ending, send_signal
 from concurry.transports.errors import ProtocolError, WorkerInitError
+from concurry.transports.gate import Gate
 from concurry.transports.memory import Memory
 from concurry.transports.nursery import status_of
+from concurry.transports.outbox import Outbox
 from concurry.transports.replies import Replies
 from concurry.transports.stacks import Stacks
 
 log = logging.getLogger("concurry")
 
 _ASK_S = 0.05  # how long a cancel waits for the child's answer
-_ASIDE = 1 << 20  # bytes of buffers from which on a call is sent by a helper thread: the copy takes a while
 _serials = itertools.count(1)
-pack = msgpack.packb
 
 
 class ProcessChannel(Channel):
@@ -53,7 +46,7 @@ class ProcessChannel(Channel):
 
     Attributes:
         under_way: the calls that were sent and not replied to, by their number, in their order.
-        pid: of the child; 0 before it is born. dropped: replies that belonged to no call.
+        pid: of the child; 0 before it is born. memory: large buffers, both ways; large: from how many bytes on.
     """
 
     def __init__(self, job: Job, at: hub.Hub) -> None:
@@ -61,12 +54,8 @@ class ProcessChannel(Channel):
         self._hub = at
         self.serial = next(_serials)
         self.pid = 0
-        self.under_way: dict[int, Any] = {}
-        self._last = 0  # the number of the last call
         self._begun_at_end: int | None = None
-        self._lock = allocate_lock()  # protects the numbers, `_push`, `_aside` and `_closed`; innermost
-        self._closed = False
-        self._aside: deque[tuple[int, list[Any]]] = deque()  # what a helper thread sends, in order
+        self._closed = False  # changed on the hub's thread
         self._asking: dict[int, Any] = {}  # question -> the lock that its answer releases, or None
         self._questions = itertools.count(1)
         self._over = threading.Event()
@@ -75,12 +64,9 @@ class ProcessChannel(Channel):
         self._own_child = False
         self._connected = False
         self._ending = Ending(at.call, self._over_now)
-        self._user = f"concurry-{self.serial}"
-        self._token = secrets.token_bytes(32).hex().encode()
-        settings = job.settings
-        self._large: int | None = settings["large"]
-        self._serial: bool = settings["serial"]  # whether the child runs one call at a time
-        self.memory = Memory(self.tell, self._let_go, copies=settings["copies"])
+        self.large: int | None = job.settings["large"]
+        self._serial: bool = job.settings["serial"]  # whether the child runs one call at a time
+        self.memory = Memory(self.tell, self._let_go, copies=job.settings["copies"])
         with _Undo() as undo:
             ours, theirs = pair()
             undo.add(ours.close, theirs.close)
@@ -91,64 +77,29 @@ class ProcessChannel(Channel):
             undo.add(lambda: os.close(self._payload))
             self._stacks = Stacks()
             undo.add(self._stacks.close)
-            pull = self._bound(zmq.PULL, "r")
-            undo.add(lambda: pull.close(linger=0))
-            self._push = self._bound(zmq.PUSH, "c")
-            undo.add(lambda: self._push.close(linger=0))
-            self._monitor = pull.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._gate = gate = Gate(at, self.serial)
+            undo.add(gate.close)
+            self._monitor = gate.pull.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             undo.add(lambda: self._monitor.close(linger=0))
-            self.replies = Replies(self._job.who, pull, self.under_way, self._replied, self._parcel)
-            at.nursery.start(self, settings["mp_context"], theirs)
+            self._outbox = Outbox(self, job, gate.push)
+            self.under_way = self._outbox.under_way
+            self.replies = Replies(job.who, gate.pull, self.under_way, self._replied, self._parcel)
+            at.nursery.start(self, job.settings["mp_context"], theirs)
             undo.forget()
-
-    def _bound(self, kind: int, name: str) -> Any:
-        made = self._hub.context.socket(kind)
-        try:
-            made.set_hwm(0)  # what is under way is bounded by the credit
-            made.linger = 0
-            made.maxmsgsize = parcel.MAX_FRAME
-            made.plain_server = True
-            made.zap_domain = self._user.encode()
-            made.bind(self._address(name))
-        except BaseException:
-            made.close(linger=0)
-            raise
-        return made
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self._hub.folder, f"{self.serial}{name}")
-
-    def _address(self, name: str) -> str:
-        return f"ipc://{self._path(name)}"
 
     # -- being born: on the hub's thread -------------------------------------------------------------------------------
 
     def born(self, pid: int, pidfd: int, own_child: bool) -> None:
         """The child runs. `own_child`: it is this process that must reap it."""
         self.pid, self._pidfd, self._own_child = pid, pidfd, own_child
-        at, settings = self._hub, self._job.settings
+        at = self._hub
         at.watch(pidfd, self._on_death)
         at.watch(self._line.fileno(), self._on_line)
         self.replies.attach(at, pidfd)
-        at.door.expect(self._user, self._token, pid)
-        boot = {
-            "who": self._job.who,
-            "title": self._job.name,
-            "parent": os.getpid(),
-            "user": self._user.encode(),
-            "token": self._token,
-            "calls": self._address("c"),
-            "replies": self._address("r"),
-            "environment": list(os.environb.items()),
-            "path": sys.path,
-            "argv": sys.argv,
-            "folder": _folder(),
-            "copies": self.memory.copies,
-            "large": self._large,
-            "native_threads": settings["native_threads"],
-        }
+        self._gate.open(pid)
         board = self._board.fd
         assert board is not None
+        boot = self._gate.boot(self._job, self.memory)
         self.tell([control.BOOT, boot], (board, self._payload, self._stacks.write_end()))
         self._stacks.close_write_end()
         self._board.close_fd()
@@ -169,82 +120,24 @@ class ProcessChannel(Channel):
 
     def give(self, call: Any) -> bool:
         """None: no more calls will come, and the child ends when it has run those it has."""
-        if call is not None:
-            self.send([call])
+        if call is None:
+            self._outbox.end()
         else:
-            with self._lock:
-                if not self._closed:
-                    self._put([pack([parcel.END, 0, None, None, None])])
+            self._outbox.send([call])
         return False
 
     def send(self, calls: list[Any]) -> None:
         """Send calls, which have begun as far as this process knows. Never blocks, never raises."""
-        with self._lock:
-            first = self._last + 1
-            for call in calls:
-                self._last += 1
-                call.extra = self
-                self.under_way[self._last] = call
-            if self._closed:
-                return
-            if self._aside or any(_size(call) >= _ASIDE for call in calls):
-                self._aside.append((first, calls))
-                if len(self._aside) == 1:
-                    self._job.aside(self._send_aside)
-                return
-            self._send(first, calls)
+        self._outbox.send(calls)
 
-    def _send(self, first: int, calls: list[Any]) -> None:
-        """Under the lock. A call with buffers has a message of its own; a message stays below what a frame may be."""
-        batch: list[bytes] = []
-        carried: dict[int, Any] = {}
-        begin, size = first, 0
-        for number, call in enumerate(calls, first):
-            encoded, buffers, what = call.args, call.kwargs, call.carried
-            if encoded is None:  # it was ended meanwhile, such as by a cancel: its number goes unused
-                self.under_way.pop(number, None)
-                encoded = _NOTHING
-            if what is not None:
-                carried[number] = [what.attempts, what.started]
-            if buffers is None:
-                batch.append(encoded)
-                size += len(encoded)
-                if size < codec.LARGE:
-                    continue
-            elif batch:
-                self._write(begin, batch, carried, None, None, [])
-                carried = {number: carried[number]} if number in carried else {}
-            if buffers is None:
-                self._write(begin, batch, carried, None, None, [])
-            else:
-                self._write(number, [encoded], carried, *parcel.stow(self.memory.lender(), buffers, self._large))
-            begin, batch, carried, size = number + 1, [], {}, 0
-        if batch:
-            self._write(begin, batch, carried, None, None, [])
+    def tell(self, message: list[Any], fds: tuple[int, ...] = ()) -> None:
+        """Send a message on the control line. Never blocks, never raises."""
+        if not self._line.send(message, fds):
+            self._hub.call(self._wait_for_room)
 
-    def _write(self, first: int, batch: list[bytes], carried: Any, ref: Any, sizes: Any, frames: list[Any]) -> None:
-        self._put([pack([parcel.CALLS, first, carried or None, ref, sizes]) + b"".join(batch), *frames])
-
-    def _put(self, frames: list[Any]) -> None:
-        try:
-            if len(frames) == 1:
-                self._push.send(frames[0], zmq.NOBLOCK)
-            else:
-                self._push.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:  # the child is gone, and its sentinel will say so
-            log.debug("%s: a message could not be sent any more", self._job.who)
-
-    def _send_aside(self) -> None:
-        """On a helper thread: copies of large buffers, and what came behind them."""
-        while True:
-            with self._lock:
-                if not self._closed:
-                    first, calls = self._aside[0]
-                    self._send(first, calls)
-                self._aside.popleft()
-                if not self._aside or self._closed:
-                    self._aside.clear()
-                    return
+    def _wait_for_room(self) -> None:
+        if not self._closed and self._line.fileno() >= 0:
+            self._hub.watch(self._line.fileno(), self._on_line, hub.IN | hub.OUT)
 
     # -- what comes: on the hub's thread ---------------------------------------------------------------------------------
 
@@ -281,7 +174,7 @@ class ProcessChannel(Channel):
         if kind >= control.RUNTIME:
             self._job.message(self, message, fds)
         elif kind == control.CONNECTED:
-            self._shut_the_door()
+            self._gate.shut()
             self._connected = True
         elif kind == control.READY:
             self._job.ready(self)
@@ -297,11 +190,6 @@ class ProcessChannel(Channel):
             self._job.leaving(self)
         else:
             self.memory.heard(message, fds)
-
-    def _shut_the_door(self) -> None:
-        self._hub.door.expect_no_more(self._user)
-        for name in "rc":
-            _unlink(self._path(name))
 
     def _on_monitor(self, _: int) -> None:
         while True:
@@ -334,35 +222,33 @@ class ProcessChannel(Channel):
         self._over.set()
 
     def _close(self) -> None:
-        at = self._hub
-        with self._lock:
-            self._closed = True
-            self._aside.clear()
-            self._push.close(linger=0)
+        self._closed = True
+        self._outbox.close()
         for source in (self._line.fileno(), self._monitor.fileno()):
-            at.forget(source)
+            self._hub.forget(source)
         self._line.close()
-        self.replies.close()
+        self.replies.close(self._board.kept())
         self._monitor.close(linger=0)
         for fd in (self._pidfd, self._payload):
             if fd >= 0:
                 os.close(fd)
         self._payload = -1
-        self._shut_the_door()
+        self._gate.shut()
         for question in list(self._asking):
             self._answered(question)
         self._begun_at_end = self._board.last_begun()
         for number, call in list(self.under_way.items()):
-            if number > self._begun_at_end:
-                call.reopen()
-            else:
+            if number <= self._begun_at_end:
                 call.attempts_lost = self._board.attempts(number)
         self._board.close()
         self.memory.close()
         self._stacks.close()
 
     def undelivered(self) -> list[Any]:
-        return list(self.under_way.values())
+        """The calls under way; after its end, those that had not begun wait again."""
+        calls = self._outbox.collect()
+        last = self._begun_at_end
+        return [call for number, call in calls if last is None or number <= last or call.reopen()]
 
     def kill(self) -> None:
         """The first time politely (SIGTERM), then for good."""
@@ -391,7 +277,7 @@ class ProcessChannel(Channel):
 
     def begun(self, call: Any) -> bool:
         """Whether the child has begun a call that was sent to it."""
-        number = self._number_of(call)
+        number = self._outbox.number_of(call)
         if number is None:
             return False
         last = self._begun_at_end
@@ -401,34 +287,28 @@ class ProcessChannel(Channel):
         """When the call of a number began, by the monotonic clock; None: it has not."""
         return self._board.began_at(number) if self._board.begun(number) else None
 
-    def _number_of(self, call: Any) -> int | None:
-        return next((number for number, each in list(self.under_way.items()) if each is call), None)
-
     def held(self) -> int:
         """How many calls the child holds now: those that have ended are not among them, whether or not their replies
         have been received."""
         under_way = len(self.under_way)
         if not self._serial or self._begun_at_end is not None:
             return under_way
-        return min(under_way, self._last - self._board.last_begun() + 1)
+        return min(under_way, self._outbox.last - self._board.last_begun() + 1)
 
     def interrupt(self, call: Any) -> None:
         """Nobody waits for a call any more: its waits end, and an async method is cancelled."""
-        number = self._number_of(call)
+        number = self._outbox.number_of(call)
         if number is not None:
             self.tell([control.INTERRUPT, [number]])
 
     def stacks(self) -> str:
         """The stacks of the child's threads, now."""
-        with self._lock:
-            if self._closed or self._pidfd < 0:
-                return "it has ended\n"
-            return self._stacks.of(self._pidfd)
+        return "it has ended\n" if self._closed or self._pidfd < 0 else self._stacks.of(self._pidfd)
 
     def ask_back(self, call: Any) -> None:
         """Ask for a call that has not begun, and wait for the answer, for a moment at most. Where it is given back it
         is reopened: it waits again, or has ended as somebody wished before."""
-        number = self._number_of(call)
+        number = self._outbox.number_of(call)
         if number is None or self._board_says_begun(number):
             return
         answered = allocate_lock()
@@ -462,14 +342,6 @@ class ProcessChannel(Channel):
         if answered is not None:
             answered.release()
 
-    def tell(self, message: list[Any], fds: tuple[int, ...] = ()) -> None:
-        if not self._line.send(message, fds):
-            self._hub.call(self._wait_for_room)
-
-    def _wait_for_room(self) -> None:
-        if not self._closed and self._line.fileno() >= 0:
-            self._hub.watch(self._line.fileno(), self._on_line, hub.IN | hub.OUT)
-
     def _let_go(self, serial: int) -> None:
         self._hub.call(self.memory.freed, [serial])  # in a finalizer: no lock may be taken here
 
@@ -492,27 +364,6 @@ class _Undo:
     def __exit__(self, *_: object) -> None:
         while self._steps:
             self._steps.pop()()
-
-
-_NOTHING = pack(None)
-
-
-def _size(call: Any) -> int:
-    return sum(buffer.nbytes for buffer in call.kwargs) if call.kwargs else 0
-
-
-def _folder() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return "/"
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
 
 
 class ProcessTransport(Transport):

@@ -24,6 +24,7 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any
 
+import msgpack
 import zmq
 
 from concurry.transports import codec, parcel
@@ -189,15 +190,14 @@ class Replies:
 
     def _take_kept(self, kept: bytes) -> None:
         """The last replies, as the board has them: those that had been sent, and were still on the child's side."""
-        under_way = self._under_way
-        replies = [reply for reply in codec.read(kept) if reply[0] in under_way] if kept and under_way else []
-        if replies:
-            # As a message of its own, with nothing beside it.
-            self._inbox.append(codec.pack([parcel.REPLIES, 0, None, None, None]) + b"".join(map(codec.pack, replies)))
+        if kept and self._under_way:
+            dropped = self.dropped
+            self._inbox.append(_HEADER + kept)  # as a message of its own
             self._work_off()
+            self.dropped = dropped  # most of them had come before
 
-    def close(self) -> None:
-        """Take what has come, and close. On the hub's thread; one who leads has been woken by what led here."""
+    def close(self, kept: bytes) -> None:
+        """Take what has come, and what the board has `kept`, and close. On the hub's thread; one who leads has been woken by what led here."""
         with self._turn:
             self._closed = True
             if self._hub is not None:
@@ -210,6 +210,7 @@ class Replies:
 
 
 _ONE = (1).to_bytes(8, "little")
+_HEADER = msgpack.packb([parcel.REPLIES, 0, None, None, None])
 
 
 class _Wake:

@@ -23,7 +23,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import msgpack
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
@@ -39,8 +38,6 @@ _QUICK_NS = 100_000  # calls that take less, in the mean, are replied to in batc
 _MOST_HELD = 32  # replies: fewer than may be under way, so that the next calls come while these run
 _MUCH = 4096  # bytes: a reply of that length goes at once
 _LINGER_MS = 10_000  # for what is under way when it ends
-
-pack = msgpack.packb
 
 
 class Stranger(Exception):
@@ -160,6 +157,7 @@ class Wire:
         if buffers is not None:
             self._send_large(reply, buffers)
             return
+        self.board.keep(reply)
         out = self._out
         out.append(reply)  # without the lock: who flushes takes away what it has seen, and no more
         if self._mean_ns < _QUICK_NS:
@@ -196,8 +194,7 @@ class Wire:
         calls, spent = self._calls_ended, self._busy_ns
         self._calls_ended = self._busy_ns = 0
         self.replied += calls
-        header: bytes = pack([parcel.REPLIES, spent // calls if calls else 0, None, ref, sizes])
-        return header
+        return parcel.header(parcel.REPLIES, spent // calls if calls else 0, None, ref, sizes)
 
     def end(self) -> None:
         """All of it is sent: wait until it has gone out, and close."""
