@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from benchmarks._beside import row, seconds
+from benchmarks._beside import row
 from benchmarks.bench_process import count, turns_in
 from concurry import Worker
 
@@ -30,14 +30,18 @@ class Own(Worker):
     def pid(self):
         import os
         return os.getpid()
-begun = time.perf_counter()
-pool = Own.options(mode="process", max_workers=2).init()
-taken = time.perf_counter() - begun
+def start(many):
+    begun = time.perf_counter()
+    pool = Own.options(mode="process", max_workers=many).init()
+    return pool, time.perf_counter() - begun
+pool, cold = start(2)
+more, further = start(8)
+more.stop()
 pids = set()
 while len(pids) < 2:
     pids |= {{future.result() for future in [pool.pid() for _ in range(4)]}}
 from benchmarks.bench_process_life import uss
-print([taken, max(map(uss, pids))])
+print([cold, further / 8, max(map(uss, pids))])
 pool.stop()
 """
 
@@ -62,26 +66,13 @@ def pids_of(pool: Any, processes: int) -> set[int]:
     return found
 
 
-def cold_start() -> tuple[float, float]:
-    """(seconds until a first pool of 2 is ready, bytes that its larger child has for itself), in a fresh interpreter."""
+def cold_start() -> tuple[float, float, float]:
+    """In a fresh interpreter: seconds until a first pool of 2 is ready, seconds for each process of a further pool of 8,
+    bytes that the larger child of the first has for itself."""
     program = COLD.format(root=str(ROOT))
     done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, timeout=60)
-    taken, size = json.loads(done.stdout)
-    return taken, size
-
-
-def further_processes(many: int, repeat: int) -> float:
-    """Milliseconds that each of `many` processes takes, where one runs already."""
-
-    def start() -> float:
-        pools: list[Any] = []
-        taken = seconds(lambda: pools.append(Mortal.options(mode="process", max_workers=many).init()))
-        pools.pop().stop()
-        return taken
-
-    with Mortal.options(mode="process").init():
-        start()
-        return statistics.median(start() for _ in range(repeat)) / many * 1e3
+    cold, further, size = json.loads(done.stdout)
+    return cold, further, size
 
 
 def idle_wake_ups(processes: int, watch_s: float) -> float:
@@ -207,16 +198,23 @@ def rows(quick: bool) -> list[dict[str, Any]]:
     return [
         row(
             "first pool of 2 processes from a cold start, ready",
-            statistics.median(taken for taken, _ in cold),
+            statistics.median(it[0] for it in cold),
             unit="s",
             at_least=0.35,
             aim=0.2,
             **low,
         ),
-        row("each further process", further_processes(8, repeat), unit="ms", at_least=25, aim=10, **low),
+        row(
+            "each further process, 8 at once",
+            statistics.median(it[1] for it in cold) * 1e3,
+            unit="ms",
+            at_least=25,
+            aim=10,
+            **low,
+        ),
         row(
             "memory of an idle child (USS)",
-            statistics.median(size for _, size in cold) / 1e6,
+            statistics.median(it[2] for it in cold) / 1e6,
             unit="MB",
             at_least=12,
             **low,

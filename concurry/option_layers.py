@@ -18,10 +18,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from concurry.option import Option, nearest
+from concurry.option_ray import RAY
 from concurry.options import (
     CONFIGURATION_ONLY,
     KNOWN,
-    RAY,
     TABLE,
     check_one,
     conflict,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from concurry.option import UNSAID, Option
-from concurry.options import RAY, TABLE, conflict
+from concurry.option_ray import RAY
+from concurry.options import TABLE, conflict
 from concurry.runtime.enums import ExecutionMode, LoadBalancingAlgorithm, NamedEnum, RetryAlgorithm
 
 PAGE = Path(__file__).resolve().parent / "options.md"

@@ -2,7 +2,7 @@
 
     mailbox --give: while it has room (`width`)-----> channel       an idle actor is given what comes
             --take_some: from the backlog, in batches--> channel    a busy one is sent ahead, by its credit
-    replies --> credit adapts, pump                                 an idle one asks the others for what they have not begun
+    replies --> credit adapts, pump                                 an idle one has others give back what waits there
 
 Guarantees: a call goes to an actor that has room before it is sent ahead to a busy one. Sent ahead is as much as takes
 `_AHEAD_S`, by how long calls took, and no more than `most`: for calls of milliseconds one, for those of tenths of a
@@ -96,7 +96,8 @@ class Feed:
             # Not one for one: calls that go singly come back singly, and cost a message each for ever.
             if held < self._width or credit - held > credit // 4:
                 self._pump(credit)
-        if self._has_siblings and self.listed and not self.channel.under_way:
+        listed: bool = self.listed  # `take_some` may have listed us
+        if self._has_siblings and listed and not self.channel.under_way:
             self.member.pool.elsewhere.nothing_to_do(self.member)
 
     def _pump(self, credit: int) -> None:

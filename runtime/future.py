@@ -59,7 +59,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
         "_uuid",
         "_veto",
         "args",
-        "carried",  # unset, but for a call that was lost with a worker: what it has been through
+        "carried",  # unset, or None, but for a call that was lost with a worker: what it has been through
         "extra",  # what a transport or lane keeps beside a call, such as how to interrupt it
         "kwargs",
         "name",  # the method
@@ -71,6 +71,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
     _hooks: list[Hook] | None
     args: Any
     kwargs: Any
+    carried: Any
 
     def __init__(self) -> None:
         self._status = PENDING

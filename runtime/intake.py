@@ -101,7 +101,7 @@ class Intake:
         bounded, unwrap = self.bound is not None, self._unwrap
 
         def call_method(*args: Any, **kwargs: Any) -> ConcurrentFuture[Any]:
-            call: ConcurrentFuture[Any] = new(cls)
+            call: WireFuture[Any] = new(cls)
             call._status = pending
             call._stage = 0
             call._veto = call._hooks = call._result = call._exception = call.extra = call.carried = None
@@ -117,7 +117,8 @@ class Intake:
             try:
                 encode(call)
             except EncodeError as error:
-                return owner.refused(call, error)
+                owner.refused(call, error)
+                return call
             append(call)
             if ready:
                 match(call)
@@ -128,12 +129,11 @@ class Intake:
         call_method.__name__ = call_method.__qualname__ = name
         return call_method
 
-    def refused(self, call: Any, error: BaseException) -> Any:
+    def refused(self, call: Any, error: BaseException) -> None:
         """A call that cannot be sent: its future tells. Where the pool takes no calls, that is said first."""
         if self.mailbox.refusal is not None:
             raise self.mailbox.refusal()
         call.abandon(error)
-        return call
 
     def submit(self, call: Any) -> None:
         """Accept a call of any kind. Raises MailboxFullError, or why the pool takes no more."""

@@ -18,7 +18,7 @@ LIMIT_ANSWER: Final = RUNTIME + 6
 LIMIT_GRANTED: Final = RUNTIME + 7
 LIMIT_SPARE: Final = RUNTIME + 8  # leases granted ahead, and asked back
 
-# Handles in other processes
+# Handles in other processes: both ways. What each of them has beside its kind stands in `edges`
 CALL: Final = RUNTIME + 16
 CALL_ENDED: Final = RUNTIME + 17
 CALL_CANCEL: Final = RUNTIME + 18
@@ -27,3 +27,4 @@ HANDLE_ASK: Final = RUNTIME + 20
 WAIT: Final = RUNTIME + 21
 WAIT_OVER: Final = RUNTIME + 22
 ANSWER: Final = RUNTIME + 23
+HANDLES: Final = (CALL, CALL_ENDED, CALL_CANCEL, HANDLE_RELEASE, HANDLE_ASK, WAIT, ANSWER)

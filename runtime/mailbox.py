@@ -28,8 +28,6 @@ from concurry.transports.errors import MailboxFullError
 class Taker(Protocol):
     """Who takes calls: one actor, or one lane of it."""
 
-    listed: bool  # whether it stands among the ready, for those who ask
-
     @property
     def active(self) -> int: ...
 
@@ -140,6 +138,7 @@ class Mailbox:
         """Calls for a taker that takes several at once: `most`, or fewer where that leaves more for others.
 
         Args:
+            taker: has, besides, `listed`: whether it is among the ready; `over`; and `has_room()`.
             least: how many it takes in any case, where it has nothing to run. parts: into how many the waiting are
                 divided, of which it takes one.
 

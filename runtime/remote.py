@@ -9,7 +9,6 @@ Called by: `transports.child`, by the payload that the parent made (`payload`).
 
 from __future__ import annotations
 
-import pickle
 import resource
 from typing import Any
 
@@ -22,7 +21,7 @@ from concurry.runtime.plan import Init, Plan
 from concurry.runtime.raised import cut_ours
 from concurry.runtime.remote_call import RemoteCall
 from concurry.runtime.waits import here
-from concurry.transports import codec, control
+from concurry.transports import codec, codec_pickle, control
 from concurry.transports.errors import WorkerStoppedError
 
 
@@ -40,6 +39,7 @@ class RemoteActor:
         self.index = index
         self.name = f"concurry: {wire.who}"
         self.call: Any = None
+        self.channel: Any = None  # a lane's own, where calls run at once
         self.total = self.failed = 0
         self.call_waits = CallWaits()
         self._most_calls: int | None = plan.settings["most_calls"]
@@ -157,20 +157,17 @@ def _resident() -> int:
 
 def payload(plan: Plan) -> bytes:
     """What a child makes its actor of. Raises whatever pickling raises."""
-    import cloudpickle
-
     init = plan.init
     there = Init(init.cls, init.args, dict(init.kwargs), leases=init.leases, sets_limits=init.sets_limits, ends=init.ends)
     from concurry.runtime.balancing import round_robin
 
-    made: bytes = cloudpickle.dumps(plan._replace(init=there, choose=round_robin, methods=dict(plan.methods)))
-    return made
+    return codec_pickle.dump_alone(plan._replace(init=there, choose=round_robin, methods=dict(plan.methods)))
 
 
 def serve(wire: Any, plan: bytes, index: int) -> bool:
     """Be the actor, in this process, to its end. False: it could not be made."""
     try:
-        there: Plan = pickle.loads(plan)
+        there: Plan = codec_pickle.load(plan, None)
     except BaseException as error:  # a module that is not there, an argument that refuses: whatever, the parent shall know
         failure = codec.pack_failure(0, error, f"{wire.who}: unpickling its class and arguments")
         wire.line.send([control.UNBUILT, failure])

@@ -92,14 +92,15 @@ class WireFuture(ConcurrentFuture[T]):
 
     def read(self) -> None:
         """Decode what it holds, once."""
-        unread: Any = self._result if self._exception is None else self._exception
+        held: Any = self
+        unread = held._result if held._exception is None else held._exception
         if unread.__class__ is not Unread:
             return
         with unread.lock:
             if unread.failed:
-                if self._exception is unread:
+                if held._exception is unread:
                     self._exception = codec.unpack_failure(unread.how, unread.body)
-            elif self._result is unread:
+            elif held._result is unread:
                 try:
                     buffers = None if unread.parcel is None else unread.parcel.open()
                     self._result = codec.unpack_value(unread.how, unread.body, buffers)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from concurry import Worker
-from concurry.options import RAY, TABLE
+from concurry.option_ray import RAY
+from concurry.options import TABLE
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "options.md"

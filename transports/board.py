@@ -69,7 +69,7 @@ class Board:
 
     def attempts(self, number: int) -> int:
         """How many attempts had begun; 1 where it was never told."""
-        return max(1, self.numbers[2 * (number % CALLS) + 3])
+        return max(1, int(self.numbers[2 * (number % CALLS) + 3]))
 
     def _keep(self, reply: bytes) -> None:
         """A reply is sent, or is about to be; a large one is not kept. It costs some 0.2 us."""

@@ -94,11 +94,11 @@ def _settle_in(boot: dict[str, Any], *, forked: bool) -> None:
         sys.stdin = open(os.devnull)  # noqa: SIM115  # for good
     else:
         environment = dict(boot["environment"])
-        for name in set(os.environb) - set(environment):
-            del os.environb[name]
-        for name, value in environment.items():
-            if os.environb.get(name) != value:
-                os.environb[name] = value
+        for old in set(os.environb) - set(environment):
+            del os.environb[old]
+        for variable, value in environment.items():
+            if os.environb.get(variable) != value:
+                os.environb[variable] = value
         sys.path[:] = boot["path"]
     threads = boot["native_threads"]
     if threads:

@@ -11,6 +11,7 @@ several objects one after the other, headers among them. `how` is
   tuple is an extension, see `_TUPLE`), dicts their key types and order.
 - PICKLED: the body is a bin, a pickle as `codec_pickle` makes it, of (args, kwargs) or of the value, with buffers
   beside it. An empty bin: the stream was large and is the first buffer.
+- CARRYING: the same with handles in it. The body is [their tickets, the bin]; see `luggage`.
 
 Guarantees: `pack_call` and `pack_result` raise nothing but EncodeError, `pack_failure` and `unpack_failure` nothing,
 `read` nothing but ProtocolError, `unpack_call` and `unpack_value` either (KeyboardInterrupt passes everywhere). `read`
@@ -34,9 +35,11 @@ from concurry.transports.codec_pickle import INLINE as INLINE
 from concurry.transports.codec_pickle import LARGE as LARGE
 from concurry.transports.codec_pickle import take_bytes as take_bytes
 from concurry.transports.errors import EncodeError, ProtocolError
+from concurry.transports.luggage import Carrying, Packing
 
 PLAIN: Final = 0
 PICKLED: Final = 1
+CARRYING: Final = 2
 OK: Final = 0
 FAILED: Final = 1
 MANY: Final = 128 * 1024  # containers in a frame above LARGE; an empty one costs 88 bytes, and one on the wire
@@ -74,14 +77,15 @@ def pack_call(
         frame = _plain_call(method, args, kwargs)
     if frame is not None:
         return frame, None
-    try:
-        tops = (*args, *kwargs.values()) if kwargs else args
-        stream, buffers = codec_pickle.dump((args, kwargs), tops)
-        return _beside((method, PICKLED), stream, buffers)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a user's __reduce__ may raise anything
-        raise _refusal(method, args, kwargs, error) from error
+    with Packing() as handles:
+        try:
+            tops = (*args, *kwargs.values()) if kwargs else args
+            stream, buffers = codec_pickle.dump((args, kwargs), tops)
+            return _beside((method,), stream, buffers, handles)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's __reduce__ may raise anything
+            raise _refusal(method, args, kwargs, error) from error
 
 
 def pack_result(call_id: int, value: Any) -> tuple[bytes, list[memoryview] | None]:
@@ -97,8 +101,9 @@ def pack_result(call_id: int, value: Any) -> tuple[bytes, list[memoryview] | Non
     if frame is not None:
         return frame, None
     try:
-        stream, buffers = codec_pickle.dump(value, (value,))
-        return _beside((call_id, OK, PICKLED), stream, buffers)
+        with Packing() as handles:
+            stream, buffers = codec_pickle.dump(value, (value,))
+        return _beside((call_id, OK), stream, buffers, handles)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -178,11 +183,23 @@ def _tuple(items: tuple[Any, ...]) -> ExtType:
     return ExtType(_TUPLE, with_header[1 if len(items) < 16 else 3 :])
 
 
-def _beside(head: tuple[Any, ...], stream: bytes, buffers: list[memoryview]) -> tuple[bytes, list[memoryview] | None]:
+def pack_again(call_id: int, status: int, body: bytes) -> bytes:
+    """A reply that came pickled, to be sent on under another number."""
+    frame: bytes = Packer().pack((call_id, status, PICKLED, body))
+    return frame
+
+
+def _beside(
+    head: tuple[Any, ...], stream: bytes, buffers: list[memoryview], handles: dict[int, Any]
+) -> tuple[bytes, list[memoryview] | None]:
     if len(stream) >= LARGE:
         buffers.insert(0, memoryview(stream))
         stream = b""
-    return Packer().pack((*head, stream)), buffers or None
+    if not handles:
+        return Packer().pack((*head, PICKLED, stream)), buffers or None
+    frame = Carrying(Packer().pack((*head, CARRYING, ([*handles], stream))))
+    frame.handles = handles
+    return frame, buffers or None
 
 
 # -- and back ---------------------------------------------------------------------------------------------------------
@@ -291,8 +308,8 @@ def unpack_call(how: Any, body: Any, buffers: list[Any] | None) -> tuple[tuple[A
             args, kwargs = body
             if kwargs is None or (type(kwargs) is dict and all(type(name) is str for name in kwargs)):
                 return tuple(args), kwargs
-    elif how == PICKLED:
-        rebuilt = _rebuilt(body, buffers, "the arguments")
+    elif how == PICKLED or how == CARRYING:
+        rebuilt = _rebuilt(body if how == PICKLED else stream_of(body), buffers, "the arguments")
         if type(rebuilt) is tuple and len(rebuilt) == 2:
             args, kwargs = rebuilt
             if type(args) is tuple and (kwargs is None or type(kwargs) is dict):
@@ -306,7 +323,22 @@ def unpack_value(how: Any, body: Any, buffers: list[Any] | None) -> Any:
         return body
     if how == PICKLED:
         return _rebuilt(body, buffers, "the result")
+    if how == CARRYING:
+        return _rebuilt(stream_of(body), buffers, "the result")
     raise ProtocolError("a result that is none: it says neither plain nor pickled")
+
+
+def tickets_of(body: Any) -> list[int]:
+    """The tickets of a CARRYING body. Raises ProtocolError."""
+    if type(body) is list and len(body) == 2 and type(body[0]) is list and all(type(it) is int for it in body[0]):
+        return body[0]
+    raise ProtocolError("a message with handles whose tickets are none")
+
+
+def stream_of(body: Any) -> Any:
+    """The pickle of a CARRYING body. Raises ProtocolError."""
+    tickets_of(body)
+    return body[1]
 
 
 def unpack_failure(how: Any, body: Any) -> BaseException:

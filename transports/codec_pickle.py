@@ -21,8 +21,10 @@ import pickle
 import threading
 import weakref
 from array import array
+from collections import ChainMap
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from types import CodeType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from concurry.transports.errors import ProtocolError
 
@@ -198,9 +200,17 @@ def _by_value_pickler() -> Callable[..., Any]:
     if not _made:
         import cloudpickle
 
+        reduce_code = cloudpickle.Pickler.dispatch_table[CodeType]
+
+        def code_of_its_file(code: CodeType) -> tuple[Any, ...]:
+            make, args = reduce_code(code)
+            return make, tuple(code.co_filename if arg == "<dynamic-code>" else arg for arg in args)
+
         class ByValuePickler(_Seen, cloudpickle.Pickler):  # type: ignore[misc]
-            """cloudpickle's pickler, with views kept what they are (by itself it makes them bytes), and with classes
-            kept as they are where they are known."""
+            """cloudpickle's pickler, with views kept what they are (by itself it makes them bytes), with classes kept
+            as they are where they are known, and with the names of files, for tracebacks."""
+
+            dispatch_table: ClassVar[Any] = ChainMap({CodeType: code_of_its_file}, cloudpickle.Pickler.dispatch_table)
 
             def reducer_override(self, value: Any) -> Any:
                 reduced = super().reducer_override(value)

@@ -108,10 +108,7 @@ class Control:
         if not packet:
             _close_all(fds)
             return None
-        if packet[:1] == _IN_MEMORY and fds:
-            body = read_memory(fds.pop())
-        else:
-            body = packet[1:]
+        body = read_memory(fds.pop()) if packet[:1] == _IN_MEMORY and fds else packet[1:]
         try:
             message = msgpack.unpackb(body, strict_map_key=False)
             if not isinstance(message, list) or not message or type(message[0]) is not int:

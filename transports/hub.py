@@ -15,9 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import select
-import shutil
 import sys
-import tempfile
 import threading
 from _thread import allocate_lock
 from collections import deque
@@ -26,6 +24,7 @@ from typing import Any
 
 import zmq
 
+from concurry.transports import folder
 from concurry.transports.door import Door
 from concurry.transports.nursery import Nursery
 
@@ -33,7 +32,6 @@ log = logging.getLogger("concurry")
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 _ONE = (1).to_bytes(8, sys.byteorder)
-_PATH_ROOM = 60  # bytes that a directory's path may have: 107 are the most that a socket's may have
 
 
 class Hub:
@@ -42,7 +40,7 @@ class Hub:
     def __init__(self) -> None:
         self.context = zmq.Context()
         # A name of our own for each socket; zmq takes them as they are.
-        self.folder = _private_folder()
+        self.folder = folder.make()
         self._todo: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         # A file, which knows whether it is closed: `call` may come late, from a finalizer, and a bare number could be
         # somebody else's by then.
@@ -128,7 +126,7 @@ class Hub:
         self.context.destroy(linger=0)
         self._epoll.close()
         self._wake.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        folder.remove(self.folder)
 
 
 _lock = allocate_lock()  # protects `_hub` and every hub's `retained`
@@ -178,12 +176,3 @@ def after_fork_in_child() -> None:
 
 _of_the_parent: list[Hub] = []
 os.register_at_fork(after_in_child=after_fork_in_child)
-
-
-def _private_folder() -> str:
-    """A new directory that only this user may enter, with a path short enough for a socket's name."""
-    folder = tempfile.mkdtemp(prefix="concurry-")  # its mode is 0700, whatever the umask
-    if len(os.fsencode(folder)) > _PATH_ROOM:
-        os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="concurry-", dir="/tmp")
-    return folder

@@ -41,11 +41,14 @@ class Memory:
             if self._lender is None and not self._closed:
                 from concurry.transports.segments import Lender
 
-                self._lender = Lender(
-                    lambda serial, fd, size: self._tell([control.SEGMENT, serial, size], (fd,)) and None,
-                    lambda serial: self._tell([control.RETIRED, serial]) and None,
-                )
+                self._lender = Lender(self._announce, self._retire)
             return self._lender
+
+    def _announce(self, serial: int, fd: int, size: int) -> None:
+        self._tell([control.SEGMENT, serial, size], (fd,))
+
+    def _retire(self, serial: int) -> None:
+        self._tell([control.RETIRED, serial])
 
     def borrower(self) -> Any:
         """What keeps the memory that the peer has lent."""

@@ -85,7 +85,7 @@ class Nursery:
         ours, theirs = pair()
         try:
             with theirs:
-                self.pid = _spawn("nursery_main", theirs.fileno(), *_PRELOADED)
+                self.pid = _spawn("nursery_main", theirs.fileno(), self._hub.folder, *_PRELOADED)
         except BaseException:
             ours.close()
             raise

@@ -2,7 +2,7 @@
 
 Guarantees: it runs one thread and nothing of the user's, so that a fork is safe; each child that ends is reaped at
 once, and its status told. When its line ends, since the parent is gone or needs it no more, it kills what it has
-started and leaves.
+started, removes the sockets' directory and leaves.
 Called by: `nursery`, as a fresh interpreter.
 """
 
@@ -16,11 +16,13 @@ import signal
 import socket
 from typing import NoReturn
 
+from concurry.transports import folder
 from concurry.transports.control import EXITED, FORK, FORKED, UNBORN, Control
 
 
-def main(fd: int, preload: tuple[str, ...] = ()) -> NoReturn:
-    """Serve the line `fd` to its end."""
+def main(fd: int, arguments: tuple[str, ...]) -> NoReturn:
+    """Serve the line `fd` to its end. `arguments`: the directory of the sockets, and the modules to load."""
+    sockets, *preload = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
     line = Control(socket.socket(fileno=fd), blocks=True)
     for name in preload:
@@ -53,6 +55,7 @@ def main(fd: int, preload: tuple[str, ...] = ()) -> NoReturn:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         except ProcessLookupError:  # ended a moment ago
             continue
+    folder.remove(sockets)
     os._exit(0)
 
 

@@ -74,8 +74,8 @@ def unstow(borrower: Any, ref: Any, sizes: Any, frames: list[Any], *, copies: bo
     found: list[Any] = []
     left = iter(frames)
     for size in sizes:
-        pieces = [next(left, None) for _ in range(max(1, -(-size // PIECE)))]
-        if any(piece is None for piece in pieces) or sum(map(len, pieces)) != size:
+        pieces: list[Any] = [next(left, b"") for _ in range(max(1, -(-size // PIECE)))]
+        if sum(map(len, pieces)) != size:
             raise ProtocolError("a message whose buffers are not as long as it says")
         found.append(bytearray().join(pieces) if copies or len(pieces) > 1 else pieces[0])
     if next(left, None) is not None:

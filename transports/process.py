@@ -116,7 +116,7 @@ class ProcessChannel(Channel):
         """How the child has ended, as `waitpid` has it; None: nobody knows."""
         self._ending.exited(status)
 
-    # -- sending: from any thread ----------------------------------------------------------------------------------------
+    # -- sending: from any thread --------------------------------------------------------------------------------------
 
     def give(self, call: Any) -> bool:
         """None: no more calls will come, and the child ends when it has run those it has."""
@@ -139,7 +139,7 @@ class ProcessChannel(Channel):
         if not self._closed and self._line.fileno() >= 0:
             self._hub.watch(self._line.fileno(), self._on_line, hub.IN | hub.OUT)
 
-    # -- what comes: on the hub's thread ---------------------------------------------------------------------------------
+    # -- what comes: on the hub's thread -------------------------------------------------------------------------------
 
     def _replied(self, ended: int, failed: int, seconds_each: float) -> None:
         self._job.replied(self, ended, failed, seconds_each)
@@ -202,7 +202,7 @@ class ProcessChannel(Channel):
                 self._ending.silent()  # what it had sent before has come
                 return
 
-    # -- its end: on the hub's thread ------------------------------------------------------------------------------------
+    # -- its end: on the hub's thread ----------------------------------------------------------------------------------
 
     def _on_death(self, _: int) -> None:
         self._hub.forget(self._pidfd)
@@ -273,7 +273,7 @@ class ProcessChannel(Channel):
             self._hub_ends.join()
         return True
 
-    # -- what is asked of it ----------------------------------------------------------------------------------------------
+    # -- what is asked of it -------------------------------------------------------------------------------------------
 
     def begun(self, call: Any) -> bool:
         """Whether the child has begun a call that was sent to it."""

@@ -73,7 +73,7 @@ class Replies:
         hub.watch(self._fd, self.on_news)
         self.on_news(0)
 
-    # -- on the hub's thread ---------------------------------------------------------------------------------------------
+    # -- on the hub's thread -------------------------------------------------------------------------------------------
 
     def on_news(self, _: int) -> None:
         """Receive and do all there is."""
@@ -135,7 +135,7 @@ class Replies:
                 call.close_unread(how, body, buffers)
         del inbox[:frames]
 
-    # -- in the thread of somebody who waits -----------------------------------------------------------------------------
+    # -- in the thread of somebody who waits ---------------------------------------------------------------------------
 
     def lead(self, future: Any, timeout: float | None) -> None:
         """Receive here until the only call under way is done; the hub stays asleep. Returns early, and at once, where
@@ -173,7 +173,7 @@ class Replies:
             left = None if end is None else max(0.0, end - time.monotonic()) * 1000
             ready = self._poll.poll(None if left is None else min(left, 1e9))
             if ready and ready[0][0] == self._fd:
-                if self.pull.getsockopt(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+                if int(self.pull.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                     return True
                 if len(ready) == 1:  # news of no message
                     continue
@@ -197,7 +197,8 @@ class Replies:
             self.dropped = dropped  # most of them had come before
 
     def close(self, kept: bytes) -> None:
-        """Take what has come, and what the board has `kept`, and close. On the hub's thread; one who leads has been woken by what led here."""
+        """Take what has come, and what the board has `kept`, and close. On the hub's thread; one who leads has been
+        woken by what led here."""
         with self._turn:
             self._closed = True
             if self._hub is not None:

@@ -4,8 +4,8 @@
     control line, parent's pidfd --> ear (a thread): calls asked back, interrupts, shared memory; the end
 
 Guarantees: a reply is sent at once unless calls take microseconds and more of them wait; then many go together, and
-none waits longer than `_HOLD_NS` for a call that turns out to be slow: the ear sends what is left lying. With nothing to
-do nothing wakes. What is asked back has not begun and never will, or is not given back: the board decides.
+none waits longer than `_HOLD_NS` for a call that turns out to be slow: the ear sends what is left lying. With nothing
+to do nothing wakes. What is asked back has not begun and never will, or is not given back: the board decides.
 Assumes: `receive` is called by one thread; replies may come from any.
 Called by: `child` (makes it), the runtime's code in the child.
 """
@@ -26,7 +26,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from concurry.transports import control, parcel
+from concurry.transports import control, folder, parcel
 from concurry.transports.board import Board
 from concurry.transports.codec import read
 from concurry.transports.control import Control
@@ -64,7 +64,7 @@ class Wire:
         self.asked_back: set[int] = set()  # calls that were given back: they must not begin
         self.asking = allocate_lock()  # protects `asked_back`
         self.waiting: deque[Any] = deque()  # calls that came and were not taken yet; the runtime's
-        self.looks_for_more = False  # whether who takes calls looks for more, and flushes, before it waits; the runtime's
+        self.looks_for_more = False  # whether who takes calls looks for more before it waits; the runtime's
         self.running: dict[int, Any] = {}  # calls that run, by number; the runtime's
         self.on_message: Callable[[list[Any], list[int]], None] = _ignore
         self.on_interrupt: Callable[[list[int]], None] = _ignore
@@ -216,27 +216,38 @@ class Wire:
         poll = select.poll()
         poll.register(self.line.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
+        watched: int
         try:
             watched = os.pidfd_open(parent)
             poll.register(watched, select.POLLIN)
         except ProcessLookupError:
-            _leave()
+            self._leave(-1)
         except OSError:  # no descriptor left: the line's end tells as well
             watched = -1
         while True:
             ready = {fd for fd, _ in poll.poll(_HOLD_NS * 2e-6 if self._flushing else None)}
             if watched in ready:
-                _leave()
+                self._leave(watched)
             if self.line.fileno() in ready:
                 came = self.line.receive()
                 if came is None:
-                    _leave()
+                    self._leave(watched)
                 self._heard(*came)
             if self._wake in ready:
                 os.eventfd_read(self._wake)
                 self._send_freed()
             if not ready:
                 self._look_after_the_outbox()
+
+    def _leave(self, watched: int) -> None:
+        """The parent is gone: nobody needs this process, or would hear of its end. `watched`: the parent's pidfd."""
+        gone = select.poll()
+        if watched >= 0:
+            gone.register(watched, select.POLLIN)
+        # Its end of the line is closed a moment before it is gone itself.
+        if watched < 0 or gone.poll(500):
+            folder.remove(os.path.dirname(self._boot["calls"].removeprefix("ipc://")))
+        os._exit(1)
 
     def _look_after_the_outbox(self) -> None:
         with self._out_lock:
@@ -306,8 +317,3 @@ _FAILURES = (
 
 def _ignore(*_: Any) -> None:
     """Nobody has said yet what to do."""
-
-
-def _leave() -> None:
-    """The parent is gone: nobody needs this process, or would hear of its end."""
-    os._exit(1)

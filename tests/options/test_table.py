@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from concurry.option_types import OptionArgs
+from concurry.option_ray import RAY
 from concurry.options import (
     CONFIGURATION_ONLY,
     IGNORED,
     KNOWN,
-    RAY,
     TABLE,
     Options,
     check,
@@ -89,6 +89,11 @@ EXPECTED: dict[str, Expected] = {
     "init_timeout": Expected(60.0, [(0.1, 0.1), (None, math.inf), (np.float32(2), 2.0)], [*NO_NUMBERS, 0, -1]),
     "exit_timeout": Expected(2.0, [(0, 0.0), (None, math.inf), ("3", 3.0)], [*NO_NUMBERS, -1]),
     "mp_context": Expected("forkserver", [("spawn", "spawn"), ("FORK", "fork")], ["thread", 1, [], True]),
+    "limit_native_threads": Expected(True, FLAGS, NO_FLAGS),
+    "shared_memory_threshold": Expected(256 * 1024, [(None, None), (1, 1), ("3", 3)], [*NO_COUNTS, 0]),
+    "writable_arrays": Expected(False, FLAGS, NO_FLAGS),
+    "max_calls_per_worker": Expected(None, [(None, None), (1, 1), ("3", 3)], [*NO_COUNTS, 0]),
+    "max_memory_per_worker": Expected(None, [(None, None), (1, 1), ("3", 3)], [*NO_COUNTS, 0]),
 }
 
 

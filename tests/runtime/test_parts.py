@@ -94,7 +94,7 @@ def test_the_fake_clock_runs_what_falls_due_at_its_time() -> None:
 
 
 def test_the_notifier_keeps_its_order_and_goes_when_nobody_needs_it() -> None:
-    notifier, last = Notifier(), threading.Event()
+    notifier, last = Notifier("notifier"), threading.Event()
     ran: list[int] = []
     notifier.retain()
     for n in range(100):
@@ -112,7 +112,7 @@ def test_the_notifier_keeps_its_order_and_goes_when_nobody_needs_it() -> None:
 
 
 def test_the_notifier_outlives_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
-    notifier, done = Notifier(), threading.Event()
+    notifier, done = Notifier("notifier"), threading.Event()
 
     def fails() -> None:
         raise SystemExit(1)
@@ -124,7 +124,7 @@ def test_the_notifier_outlives_what_it_runs(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_posts_from_many_threads_all_run() -> None:
-    notifier = Notifier()
+    notifier = Notifier("notifier")
     ran: list[int] = []
     full = threading.Event()
 
@@ -148,7 +148,7 @@ def test_posts_from_many_threads_all_run() -> None:
 def test_posts_without_a_thread_wait_for_the_next(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    notifier, last = Notifier(), threading.Event()
+    notifier, last = Notifier("notifier"), threading.Event()
     ran: list[int] = []
 
     def refuse(thread: threading.Thread) -> None:

@@ -104,7 +104,7 @@ def test_a_call_that_had_begun_fails_and_those_behind_it_run(house: Any) -> None
     first = house.last
     first.begin()
     first.die(**KILLED)
-    with pytest.raises(WorkerDiedError, match=r"Thing died of signal SIGKILL while running work\(\)") as caught:
+    with pytest.raises(WorkerDiedError, match=r"Thing \(pid 4711\) died of SIGKILL while running work\(\)") as caught:
         lost.result(0)
     error = caught.value
     assert (error.worker, error.method, error.pid, error.signal) == ("Thing", "work", 4711, "SIGKILL")

@@ -346,7 +346,7 @@ def test_gone_in_words() -> None:
     assert str(Gone()) == "its own end"
     assert str(Gone(exit_code=0)) == "exit code 0"
     assert str(Gone(exit_code=3)) == "exit code 3"
-    assert str(Gone(signal="SIGKILL", exit_code=-9)) == "signal SIGKILL"
+    assert str(Gone(signal="SIGKILL", exit_code=-9)) == "SIGKILL"
     assert str(Gone(ValueError("x"))) == "ValueError: x"
     assert Gone().clean
     assert not Gone(ValueError()).clean
