@@ -12,19 +12,26 @@ GIVEN := $(if $(filter file default undefined,$(origin PYTHON)),0,1)
 venv = @command -v "$(PYTHON)" >/dev/null || { echo "concurry: '$(PYTHON)' is not there. Install Python 3.11 or newer, or say PYTHON=/path/to/python3" >&2; exit 1; }; \
        CONCURRY_PYTHON_GIVEN=$(GIVEN) "$(PYTHON)" .ci/venv.py
 
-.PHONY: help demo test faults check lint types wheel bench docs format clean
+.PHONY: help demo demo-process test faults check lint types wheel bench docs format clean
 help:
-	@echo "make demo     the main job: 1,000 prompts one by one, then on threads and on an event loop"
-	@echo "make test     the tests"
-	@echo "make faults   the whole acceptance list of faults, in its long form"
-	@echo "make check    lint, types, and the wheel from an empty directory"
-	@echo "make bench    the benchmarks beside what one would use instead (QUICK=1: a smoke run)"
-	@echo "make docs     the pages, with every link checked, into out/site"
-	@echo "make format   what ruff can put right by itself"
+	@echo "make demo          the main job: 1,000 prompts one by one, then on threads and on an event loop"
+	@echo "make demo-process  pipelines and pools over processes, beside pandas, numpy and ProcessPoolExecutor"
+	@echo "make test          the tests"
+	@echo "make faults        the whole acceptance list of faults, in its long form"
+	@echo "make check         lint, types, and the wheel from an empty directory"
+	@echo "make bench         the benchmarks beside what one would use instead (QUICK=1: a smoke run)"
+	@echo "make docs          the pages, with every link checked, into out/site"
+	@echo "make format        what ruff can put right by itself"
 
 demo:
 	$(venv) demo
 	$(PY) examples/batch_llm.py $(ARGS)
+
+demo-process:
+	$(venv) demo-process
+	$(PY) examples/flights_pipeline.py $(ARGS)
+	$(PY) examples/array_pipeline.py $(ARGS)
+	$(PY) examples/cpu_pool.py $(ARGS)
 
 test:
 	$(venv) test

@@ -22,7 +22,8 @@ PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, ".installed")
 OLDEST = (3, 11)
 NEWER_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11")
-INCLUDES = {"demo": set(), "test": {"demo"}, "dev": {"test", "demo"}, "docs": set()}  # as in pyproject.toml
+DEMOS = {"demo", "demo-process"}
+INCLUDES = {"test": DEMOS, "dev": {"test"} | DEMOS}  # as in pyproject.toml
 
 
 def fail(message):
@@ -100,7 +101,7 @@ def install(extra, mark, extras):
             "says which (PyPI where it says nothing). Then run the same make command again."
         )
     with open(STAMP, "w") as file:
-        json.dump({"fingerprint": mark, "extras": sorted(extras | {extra} | INCLUDES[extra])}, file)
+        json.dump({"fingerprint": mark, "extras": sorted(extras | {extra} | INCLUDES.get(extra, set()))}, file)
 
 
 def main():

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         WorkerStoppedError,
     )
     from concurry.futures import AsyncioFuture, BaseFuture, ConcurrentFuture, RayFuture, SyncFuture, wrap_future
-    from concurry.handle import Handle, is_alive, stats
+    from concurry.handle import Handle, is_alive, stacks, stats
     from concurry.limits import CallLimit, LimitPool, LimitSet, RateLimit, ResourceLimit
     from concurry.progress import ProgressBar
     from concurry.retry import RetryConfig, calculate_retry_wait
@@ -74,7 +74,7 @@ _FROM = {
         "WorkerStoppedError"
     ),
     "concurry.futures": "AsyncioFuture BaseFuture ConcurrentFuture RayFuture SyncFuture wrap_future",
-    "concurry.handle": "Handle is_alive stats",
+    "concurry.handle": "Handle is_alive stacks stats",
     "concurry.limits": "CallLimit LimitPool LimitSet RateLimit ResourceLimit",
     "concurry.progress": "ProgressBar",
     "concurry.retry": "RetryConfig calculate_retry_wait",
@@ -138,6 +138,7 @@ __all__ = [  # tests/test_public_names.py pins it
     "gather",
     "global_config",
     "is_alive",
+    "stacks",
     "stats",
     "temp_config",
     "wait",

@@ -15,7 +15,7 @@ from concurry.acquisition import Acquisition, PendingAcquisition
 from concurry.limit import number
 from concurry.runtime.limiter.blocks import own_hold
 from concurry.runtime.limiter.lease import Lease
-from concurry.runtime.limiter.waiting import take_now, wait, wait_async
+from concurry.runtime.limiter.waiting import take_now, take_settled, wait, wait_async
 
 if TYPE_CHECKING:
     from concurry.limit_set import LimitSet
@@ -30,7 +30,7 @@ def take(sets: Sequence[LimitSet], requested: Requested) -> Acquisition | None:
         ValueError: the request cannot be served by any of them.
     """
     leases = _leases(sets, requested)
-    return leases if isinstance(leases, Acquisition) else _taken(sets, take_now(leases))
+    return leases if isinstance(leases, Acquisition) else _taken(sets, take_settled(leases))
 
 
 def acquire(sets: Sequence[LimitSet], requested: Requested, timeout: float | None) -> Acquisition:

@@ -8,6 +8,7 @@ Called by: LimitSet and LimitPool make them; users hold them.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
@@ -160,7 +161,7 @@ class PendingAcquisition(Acquisition):
     `now` takes it without waiting, or returns None; `later` waits for it.
     """
 
-    __slots__ = ("_later", "_now")
+    __slots__ = ("_later", "_line", "_now")
 
     def __init__(
         self, of: LimitSet, now: Callable[[], Acquisition | None], later: Callable[[], Awaitable[Acquisition]]
@@ -168,6 +169,7 @@ class PendingAcquisition(Acquisition):
         super().__init__(of, None)
         self._now: Callable[[], Acquisition | None] | None = now  # None: it was asked for
         self._later = later
+        self._line = _users_line()
 
     def _adopt(self, taken: Acquisition) -> Self:
         self._of, self._lease = taken._of, taken._lease
@@ -196,13 +198,25 @@ class PendingAcquisition(Acquisition):
 
     def __del__(self) -> None:
         if getattr(self, "_now", None) is not None:
-            warnings.warn(
+            filename, line, names = self._line
+            warnings.warn_explicit(
                 "limits.acquire() inside an event loop was neither awaited nor entered, so nothing was taken: write "
                 "`async with limits.acquire(...)` or `await limits.acquire(...)`",
                 RuntimeWarning,
-                stacklevel=2,
+                filename,
+                line,
+                module=names.get("__name__"),
+                registry=names.setdefault("__warningregistry__", {}),  # so that it is said once a line, as others are
                 source=self,
             )
+
+
+def _users_line() -> tuple[str, int, dict[str, Any]]:
+    """Where the caller outside concurry stands: the file, the line, and the module's names."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "concurry":
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno, frame.f_globals
 
 
 class NothingToAcquire(Acquisition):

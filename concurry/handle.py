@@ -45,8 +45,8 @@ class Handle(Generic[W]):
         options: all of them. None of these can be assigned.
     """
 
-    def __init__(self, cls: type[W], options: Options, pool: Pool) -> None:
-        anchor = _Anchor(pool)
+    def __init__(self, cls: type[W], options: Options, pool: Any, anchor: Any = None) -> None:
+        anchor = anchor or Anchor(pool)
         names: dict[str, Any] = {
             "_pool": pool,
             "_anchor": anchor,
@@ -162,13 +162,19 @@ class Handle(Generic[W]):
                 None: as long as they take. Left out: the option `stop_timeout`.
 
         Raises:
-            ValueError: a timeout below 0, or not a number.
+            ValueError: a timeout below 0, or NaN. TypeError: no number.
         """
         pool: Pool = self.__dict__["_pool"]
         if timeout is _UNSAID:
             timeout = pool.plan.stop_timeout_s
-        elif timeout is not None and (math.isnan(timeout) or timeout < 0):
-            raise ValueError(f"stop(timeout={timeout}): seconds, 0 or more, or None for as long as it takes")
+        elif timeout is not None:
+            said = f"stop(timeout={timeout!r}): seconds, 0 or more, or None for as long as it takes"
+            try:
+                wrong = math.isnan(timeout) or timeout < 0
+            except TypeError:
+                raise TypeError(said) from None
+            if wrong:
+                raise ValueError(said)
         shutdown.stop(pool, timeout)
 
     def __enter__(self) -> Handle[W]:
@@ -255,19 +261,18 @@ class Handle(Generic[W]):
         state = f"{pool.queued()} waiting" if pool.alive() else "stopped"
         return f"<Handle of {pool.plan.name}: {options.mode.value}{count}, {state}>"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"the handle of {self.__dict__['_pool'].plan.name} cannot be pickled in this version: give other threads "
-            f"the handle itself, and make a worker of its own in another process"
-        )
+    def __reduce__(self) -> tuple[Any, ...]:
+        from concurry import remote_handle
+
+        return remote_handle.packed(self)
 
 
-class _Anchor:
+class Anchor:
     """Held by a handle and by each of its functions; when nobody holds any of them, the pool is drained."""
 
     __slots__ = ("_pool",)
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Any) -> None:
         self._pool = pool
 
     def keeps(self, function: Any) -> Any:
@@ -300,3 +305,17 @@ def stats(handle: Handle[Any]) -> dict[str, Any]:
 def is_alive(handle: Handle[Any]) -> bool:
     """Whether a handle takes calls, also where its class has a method named `is_alive`."""
     return _Own.is_alive(handle)
+
+
+def stacks(handle: Handle[Any]) -> str:
+    """What each actor of a handle does at this moment: the stacks of its threads, as text for people.
+
+    Also of a process whose call hangs in C code: the signal handler writes them (`faulthandler`). Waits for two seconds
+    at most for a process that does not answer.
+    """
+    pool: Pool = handle.__dict__["_pool"]
+    parts = [
+        f"-- {member} ({member.state}) --\n{member.channel.stacks() if member.channel is not None else ''}"
+        for member in pool.supervisor.everybody()
+    ]
+    return "\n".join(parts)

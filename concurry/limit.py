@@ -23,7 +23,7 @@ from concurry.runtime.limiter.resource import Resource
 from concurry.transports.errors import LimitValueError
 
 if TYPE_CHECKING:
-    from concurry.runtime.limiter.arbiter import Arbiter
+    from concurry.runtime.limiter.lease import AnyArbiter
 
 __all__ = ["CallLimit", "Limit", "RateLimit", "ResourceLimit"]
 
@@ -68,7 +68,7 @@ class Limit:
     key: str
     capacity: float
     # Where it is counted. Weak: a declaration at the top of a module does not keep the sets of past workers.
-    _home: weakref.ref[Arbiter] | None
+    _home: weakref.ref[AnyArbiter] | None
 
     # What a request takes of it where it does not name it; None: nothing. Of a rate, so much need not be reported.
     default_amount: float | None = None
@@ -91,7 +91,7 @@ class Limit:
         """A new meter, of which nothing is taken."""
         raise NotImplementedError
 
-    def bound_to(self, arbiter: Arbiter) -> Limit:
+    def bound_to(self, arbiter: AnyArbiter) -> Limit:
         """This limit, or a copy where it is another set's already, as one that `arbiter` counts."""
         with _BINDING:
             mine = self if self._home is None or self._home() is None else self._copy()
@@ -103,7 +103,7 @@ class Limit:
     def can_acquire(self, requested: float) -> bool:
         """Whether so much is free now; nothing is taken. Those who wait in line are not looked at."""
         amount = checked_amount(self, requested)
-        home = None if self._home is None else self._home()
+        home = self._counted()
         return amount <= self.capacity and (home is None or home.fits(self.key, amount))
 
     def validate_usage(self, requested: float, used: float) -> None:
@@ -123,7 +123,7 @@ class Limit:
 
     def get_stats(self) -> dict[str, Any]:
         """Its parameters and what is taken now, by name."""
-        home = None if self._home is None else self._home()
+        home = self._counted()
         used, waiting = (0, 0) if home is None else home.look(self.key)
         return {
             "key": self.key,
@@ -133,6 +133,13 @@ class Limit:
             "utilization": used / self.capacity,
             "waiting": waiting,
         }
+
+    def _counted(self) -> AnyArbiter | None:
+        """Who counts it. What other processes have released by now, or do not use, is taken in before."""
+        home = None if self._home is None else self._home()
+        if home is not None and home.outside is not None:
+            home.outside.settle()
+        return home
 
     def _check_usage(self, requested: float, used: float) -> None:
         """Raise ValueError where this kind of limit does not take the report."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf, isnan
 from types import MappingProxyType
 from typing import Any, NoReturn, cast
@@ -21,7 +21,8 @@ from concurry.runtime.clock import Clock
 from concurry.runtime.clock import system as system_clock
 from concurry.runtime.enums import ExecutionMode
 from concurry.runtime.limiter.arbiter import Arbiter
-from concurry.runtime.limiter.lease import Lease
+from concurry.runtime.limiter.lease import AnyArbiter, Lease
+from concurry.runtime.limiter.meter import Meter
 from concurry.runtime.limiter.owner import current_owner
 from concurry.runtime.limiter.waiting import wait
 from concurry.transports.errors import LimitTypeError, LimitValueError
@@ -74,6 +75,30 @@ class LimitSet:
         *,
         clock: Clock = system_clock,
     ) -> None:
+        self._set_up(limits, shared, mode, config, lambda meters: Arbiter(meters, clock))
+
+    @classmethod
+    def asking(
+        cls,
+        limits: Iterable[Limit],
+        shared: bool,
+        mode: ExecutionMode | str,
+        config: Mapping[str, Any],
+        arbiter: Callable[[Mapping[str, Meter]], AnyArbiter],
+    ) -> LimitSet:
+        """The same set in another process: it asks `arbiter(...)`, by messages, what is free."""
+        made = cls.__new__(cls)
+        made._set_up(limits, shared, mode, config, arbiter)
+        return made
+
+    def _set_up(
+        self,
+        limits: Iterable[Limit] | Limit | None,
+        shared: bool,
+        mode: ExecutionMode | str,
+        config: Mapping[str, Any] | None,
+        make_arbiter: Callable[[Mapping[str, Meter]], AnyArbiter],
+    ) -> None:
         given: list[Any] = [limits] if isinstance(limits, Limit) else list(limits or ())
         by_key: dict[str, Limit] = {}
         for limit in given:
@@ -82,7 +107,7 @@ class LimitSet:
             if limit.key in by_key:
                 raise ValueError(f"Duplicate limit key {limit.key!r}: a key names one limit of a LimitSet")
             by_key[limit.key] = limit
-        arbiter = Arbiter({key: limit.make_meter() for key, limit in by_key.items()}, clock)
+        arbiter = make_arbiter({key: limit.make_meter() for key, limit in by_key.items()})
         by_key = {key: limit.bound_to(arbiter) for key, limit in by_key.items()}
         self._fix(
             limits=tuple(by_key.values()),
@@ -97,7 +122,7 @@ class LimitSet:
         )
         self._fix(_nothing=None if by_key else NothingToAcquire(self))
 
-    _arbiter: Arbiter
+    _arbiter: AnyArbiter
     _by_key: dict[str, Limit]
     _config: Mapping[str, Any]
     _implied: dict[str, float]  # what a request takes without naming it
@@ -168,7 +193,7 @@ class LimitSet:
         lease = self.lease(requested)
         if lease is None:
             return self.nothing()
-        return Acquisition(self, lease if self._arbiter.try_request(lease) else None)
+        return Acquisition(self, lease if self._arbiter.try_settled(lease) else None)
 
     async def async_acquire(
         self,
@@ -251,6 +276,11 @@ class LimitSet:
         """A new lease for a request; None where there is nothing to lease."""
         amounts = self.amounts(requested)
         return Lease(self._arbiter, amounts, current_owner.get()) if amounts else None
+
+    @property
+    def arbiter(self) -> AnyArbiter:
+        """Who counts it."""
+        return self._arbiter
 
     def counts(self, lease: Lease) -> bool:
         """Whether a lease is one of this set's."""

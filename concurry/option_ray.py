@@ -16,13 +16,13 @@ from concurry.runtime.enums import ExecutionMode
 
 
 def _rays(default: Any = UNSAID, check: Callable[[Any], Any] = check_for.raw, **docs: str) -> dict[str, Option[Any]]:
-    known = {name: Option(check, default, "a dict with text as keys", doc, only=(ExecutionMode.Ray,)) for name, doc in docs.items()}
-    for name, option in known.items():
+    only = (ExecutionMode.Ray,)
+    known = {name: Option(check, default, "a dict with text as keys", doc, only=only) for name, doc in docs.items()}
+    for name, option in known.items():  # it stands in no class body, which would tell it
         option.name = name
     return known
 
 
-# Handed to Ray unchecked, by the names that Ray's own `.options()` has; Ray says what they may be.
 RAY: Final[Mapping[str, Option[Any]]] = {
     **_rays(
         check=check_for.optional(check_for.keyed), actor_options="any of Ray's own options, also ones not named here"

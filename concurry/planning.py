@@ -63,14 +63,16 @@ def make_plan(
     _check_room(cls, sets_limits, [m.name for m in table.values() if m.named and m.policy is not None])
     if options.on_demand:  # elsewhere the actors are built at once, and tell
         _check_arguments(cls, args, kwargs)
+    limits, limits_elsewhere = _limits_makers(options, transport) if sets_limits else (None, None)
     init = Init(
         cls,
         args,
         dict(kwargs),
-        _limits_maker(options) if sets_limits else None,
+        limits,
         leases=options.limits is not None,
         sets_limits=sets_limits,
         ends=ends_itself(cls),
+        elsewhere=limits_elsewhere,
     )
     plan = Plan(
         name=name,
@@ -134,11 +136,13 @@ def _lanes(methods: Mapping[str, bool]) -> tuple[frozenset[str], ...]:
     return async_names, frozenset(methods) - async_names
 
 
-def _limits_maker(options: Options) -> Callable[[int], Any]:
-    from concurry.limits import limits_for_worker, shared_limits
+def _limits_makers(options: Options, transport: Transport) -> tuple[Callable[[int], Any], Any]:
+    """What makes the limits of an actor here, and of one elsewhere (`Init.elsewhere`)."""
+    from concurry.limits import limits_elsewhere, limits_for_worker, shared_limits
 
     normalised = shared_limits(options.limits, pooled=options.pooled)
-    return lambda index: limits_for_worker(normalised, index)
+    elsewhere = limits_elsewhere(normalised) if transport.elsewhere else None
+    return lambda index: limits_for_worker(normalised, index), elsewhere
 
 
 def _has_own_limits(cls: type) -> bool:

@@ -131,7 +131,7 @@ class ProgressBar(Generic[T]):
             if name not in _TQDM:
                 raise _unknown(name)
         self._iterable, amount = _items_or_amount(iterable)
-        self._total = amount if total is None else total
+        self._total = amount if total is None else _number(total)
         self._color = _color(tqdm.pop("colour", color))
         self._style = style = _style(style)
         self._desc, self._unit, self._n = desc or "", unit, tqdm.get("initial", 0)
@@ -214,6 +214,7 @@ class ProgressBar(Generic[T]):
 
     def set_total(self, total: float | None) -> None:
         """Set how many there will be (None: not known), and draw."""
+        total = None if total is None else _number(total)
         if self._state is RUNNING:
             self._total = total
             self._change(lambda it: it.set_total(total))
@@ -353,11 +354,21 @@ def _items_or_amount(given: Any) -> tuple[Any, float | None]:
         return None, None
     if hasattr(given, "__iter__"):  # first: arrays would pass for numbers
         return given, None
-    if hasattr(given, "__index__") or hasattr(given, "__float__"):  # numbers of other libraries too
+    if _is_number(given):
         return None, given
     if hasattr(given, "__getitem__"):
         return given, None
     raise TypeError(f"ProgressBar takes an iterable or a number, and got {type(given).__name__}")
+
+
+def _is_number(given: Any) -> bool:
+    return hasattr(given, "__index__") or hasattr(given, "__float__")  # numbers of other libraries too
+
+
+def _number(total: Any) -> Any:
+    if not _is_number(total):
+        raise TypeError(f"ProgressBar: total={total!r} is refused: it must be a number, or None where it is not known")
+    return total
 
 
 def _color(color: Any) -> str | None:

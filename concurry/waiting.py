@@ -339,4 +339,4 @@ def _refuse_own_loop(items: Items, pending: Futures, *, every: bool = True) -> N
     ours = [leaf for leaf in pending if isinstance(leaf, AsyncioFuture)]
     if ours and (every or len(ours) == len(pending)):
         for leaf in ours if every else ours[-1:]:
-            leaf.refuse_in_own_loop(f"use `await async_{'wait' if items.who == 'as_completed' else items.who}(...)`")
+            leaf.refuse_in_own_loop(f"use `await {items.twin}(...)`")

@@ -136,7 +136,7 @@ class Items:
             value.close()  # or Python would complain a second time, later and elsewhere, that nobody awaited it
             raise RuntimeError(
                 f"Cannot schedule coroutine {name}() in {self.who}(), which blocks: no running event loop could run it "
-                f"meanwhile. Use `await async_{self.who}(...)` in a coroutine."
+                f"meanwhile. Use `await {self.twin}(...)` in a coroutine."
             )
         return SyncFuture(value)
 
@@ -145,6 +145,11 @@ class Items:
         self._given[leaf] = leaf.owner.inner
         self.tasks.append(leaf)
         return leaf
+
+    @property
+    def twin(self) -> str:
+        """The async function to use instead, for messages; `as_completed` has none of its own."""
+        return f"async_{'wait' if self.who == 'as_completed' else self.who}"
 
     def given(self, leaf: BaseFuture[Any]) -> Any:
         """The user's own object for a leaf: the future itself, or the one that it wraps."""

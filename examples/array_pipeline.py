@@ -31,7 +31,7 @@ class Calibrator(Worker):
         self.flat = flat
 
     def calibrate(self, image: Image) -> Image:
-        # `image` is the sender's memory, mapped and not copied; it cannot be written to. (`writable_arrays=True`: a copy)
+        # `image` is shared memory, mapped and not copied; it cannot be written to (`writable_arrays=True`: a copy).
         return calibrated(image, self.dark, self.flat)
 
 
@@ -113,7 +113,8 @@ def main() -> int:
         start = time.monotonic()
         results[name] = way(images, dark, flat)
         seconds = time.monotonic() - start
-        print(f"{name:20} {seconds:6.2f} s  {sent / seconds / 1e6:7,.0f} MB/s", "" if way is plainly else "there and back")
+        speed = "" if way is plainly else f"{sent / seconds / 1e6:7,.0f} MB/s there and back"
+        print(f"{name:20} {seconds:6.2f} s {speed}".rstrip())
 
     equal = all(np.array_equal(stack, results["plain numpy"]) for stack in results.values())
     print("the same to the last bit" if equal else "DIFFERENT STACKS")

@@ -30,18 +30,18 @@ class Reader(Worker):
     """Cuts a zipped CSV file into blocks of whole lines. Nothing is parsed here."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.open()
+        self.archive = zipfile.ZipFile(path)
+        self.begin()
 
-    def open(self) -> None:
-        self.lines = zipfile.ZipFile(self.path).open("flights.csv")
+    def begin(self) -> None:
+        self.lines = self.archive.open("flights.csv")
         self.lines.readline()  # the header
         self.following = 0
 
     def read(self, number: int) -> bytes:
         # By number, and not just the next: a reader that was killed and started again stands at the first one.
         if number < self.following:
-            self.open()
+            self.begin()
         lines = b""
         while self.following <= number:
             lines = self.lines.read(BLOCK) + self.lines.readline()
@@ -78,7 +78,7 @@ class Aggregator(Worker):
 
 
 def clean(flights: pd.DataFrame) -> pd.DataFrame:
-    """Flight by flight: was it cancelled, did it leave on the next day only, how late was it (NaN: it never arrived)."""
+    """Flight by flight: was it cancelled, did it leave on the next day only, how late was it (NaN: never arrived)."""
     scheduled = pd.to_datetime(flights.time_hour) + pd.to_timedelta(flights.minute, unit="min")
     left = scheduled + pd.to_timedelta(flights.dep_delay, unit="min")
     return pd.DataFrame(

@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from typing import Any
 
-from concurry.runtime import kinds, waits
+from concurry.runtime import kinds, served, waits
 from concurry.runtime.notifier import helper
 from concurry.runtime.served import Served, accept
 from concurry.runtime.std_view import PENDING
@@ -66,7 +66,6 @@ class Edge:
         self._lent: dict[int, list[Any]] = {}  # ticket -> [handle, how many messages took it there]
         self._open: dict[int, Any] = {}  # calls that were made there
         self._questions: dict[int, _Question] = {}
-        self._numbers = itertools.count(1)
         self._lock = allocate_lock()  # protects `_lent`'s counts; nothing is taken under it
         helper.retain()
         _edges.add(self)
@@ -126,7 +125,7 @@ class Edge:
         """
         self.refuse_if_forked()
         encoded, buffers, call.args, call.kwargs = call.args, call.kwargs, None, None
-        number = next(self._numbers)
+        number = next(_numbers)
         call.extra = Sent(self, number, ticket, call.name)
         self._open[number] = call
         question = self._question() if waits_for_room else None
@@ -167,7 +166,7 @@ class Edge:
         return self._answer_of(question)
 
     def _question(self) -> _Question:
-        question = _Question(next(self._numbers))
+        question = _Question(next(_numbers))
         self._questions[question.number] = question
         return question
 
@@ -201,11 +200,11 @@ class Edge:
         elif kind == kinds.CALL_ENDED:
             self._ended(*message[1:])
         elif kind == kinds.CALL_CANCEL:
-            served = self.serving.get(message[1])
-            if served is None:
+            call = self.serving.get(message[1])
+            if call is None:
                 self.answer(message[2], codec.pack_result(0, False)[0])
             else:
-                served.cancel(message[2])
+                call.cancel(message[2])
         elif kind == kinds.HANDLE_RELEASE:
             self._given_back(message[1])
         elif kind == kinds.HANDLE_ASK:
@@ -257,8 +256,13 @@ class Edge:
     def _probed(self, probe: list[Any], numbers: list[int]) -> None:
         nodes: dict[Any, int | None] = {}
         for number in numbers:
-            served = self.serving.get(number)
-            node = None if served is None else served.needs()
+            call = self.serving.get(number)
+            if call is None:
+                continue
+            if call.is_on_its_way():
+                call.entrance().post(self._probed, probe, [number])  # behind it
+                continue
+            node = call.needs()
             if node is not None:
                 nodes.setdefault(node, number)
         if not numbers and waits.trunk is not None:
@@ -317,9 +321,6 @@ class Sent:
         """Where those are who must go on for it to end; see `waits`."""
         return self.edge, self.number
 
-    def __str__(self) -> str:
-        return ""  # in the chain of a deadlock: its actor comes next
-
     def lead(self, future: Any, timeout: float | None) -> None:
         """Nothing to receive here: the edge's thread does."""
 
@@ -361,6 +362,7 @@ class _Buffers:
         return [*map(memoryview, self._buffers)]
 
 
+_numbers = itertools.count(1)  # of calls and questions, whatever the edge
 _edges: weakref.WeakSet[Edge] = weakref.WeakSet()
 _up: Edge | None = None
 _making = allocate_lock()  # protects `_up`
@@ -386,6 +388,7 @@ def _forked() -> BaseException:
 def _after_fork_in_child() -> None:
     global _making
     _making = allocate_lock()
+    served.after_fork_in_child()
     for edge in list(_edges):
         edge.after_fork_in_child()
 

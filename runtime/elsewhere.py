@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from concurry.runtime import remote
+from concurry.runtime import kinds, remote
 from concurry.runtime.remote_member import RemoteMember
 from concurry.runtime.time_limits import TimeLimits
 from concurry.transports.errors import EncodeError
@@ -28,11 +28,19 @@ class Elsewhere:
         self._pool = pool
         self.time_limits = TimeLimits(pool) if pool.plan.times_out else None
         self.handlers: dict[int, Callable[[Any, Any, list[Any], list[int]], object]] = {}
+        self.handlers.update(dict.fromkeys(kinds.HANDLES, _of_handles))
+        self.leases: Any = None  # what its processes hold of its limits
+        if pool.plan.init.elsewhere is not None:
+            from concurry.runtime.limiter.remote_leases import RemoteLeases
+
+            self.leases = RemoteLeases(pool.plan.init.elsewhere[0])
+            self.handlers.update(self.leases.handlers)
+        self.handles: dict[int, Any] = {}  # those that its init arguments have
         try:
-            self._plan = remote.payload(pool.plan)
+            self._plan, self.handles = remote.payload(pool.plan)
         except Exception as error:
             raise EncodeError(
-                f"{pool.plan.name}: its class, init arguments or retry policy cannot be sent to another process: "
+                f"{pool.plan.name}: its class, init arguments, retry policy or a limit set's config cannot be sent to another process: "
                 f"{type(error).__name__}: {error}. Make what cannot be pickled (connections, locks, open files) in "
                 f"__init__, or use mode='thread'"
             ) from error
@@ -43,7 +51,12 @@ class Elsewhere:
 
     def payload(self, index: int) -> bytes:
         """What makes the actor of that number, in its process."""
-        return pickle.dumps((remote.serve, (self._plan, index)))
+        return pickle.dumps((remote.serve, (self._plan, index, bool(self.handles))))
+
+    def gone(self, channel: Any) -> None:
+        """A process has ended: what it held of the limits is free."""
+        if self.leases is not None:
+            self.leases.gone(channel)
 
     def backlog(self) -> None:
         """Calls pile up: let each actor be sent what it has room for."""
@@ -54,6 +67,7 @@ class Elsewhere:
 
     def close(self) -> None:
         """The pool is over."""
+        self.handles = {}
         if self.time_limits is not None:
             self.time_limits.close()
 
@@ -71,3 +85,7 @@ class Elsewhere:
         for member in self._pool.members:
             if member is not idle and member.feed is not None and member.feed.unbegun():
                 member.channel.recall()
+
+
+def _of_handles(member: RemoteMember, channel: Any, message: list[Any], _: list[int]) -> None:
+    member.edge_to(channel).heard(message)

@@ -56,6 +56,14 @@ class Feed:
         total: int = self.member.total + self.active
         return total
 
+    @property
+    def beyond(self) -> tuple[Any, None] | None:
+        """Where its actor is, for `waits`: it can wait for one of this process where it was given a handle."""
+        member = self.member
+        if not member.pool.plan.serial or not member.has_edge(self.channel):
+            return None
+        return member.edge_to(self.channel), None
+
     def has_room(self) -> bool:
         return len(self.channel.under_way) < self._width
 

@@ -21,7 +21,7 @@ from typing import Any
 from concurry.runtime import arguments
 from concurry.runtime.arguments import PLAIN
 from concurry.runtime.foreign import ConcurrentFuture
-from concurry.runtime.future import PENDING
+from concurry.runtime.future import PENDING, BaseFuture
 from concurry.runtime.mailbox import Bound, Mailbox
 from concurry.runtime.settle import interrupt
 from concurry.runtime.notifier import helper
@@ -128,6 +128,23 @@ class Intake:
 
         call_method.__name__ = call_method.__qualname__ = name
         return call_method
+
+    @property
+    def encodes(self) -> bool:
+        """Whether its calls leave encoded."""
+        return self._encode is not None
+
+    def pass_on(self, name: str, encoded: bytes, buffers: Any) -> Any:
+        """Accept a call that came encoded, from another process, for one elsewhere. Raises as `submit` does."""
+        from concurry.runtime.wire_future import WireFuture
+
+        call: WireFuture[Any] = WireFuture.__new__(WireFuture)
+        BaseFuture.__init__(call)
+        call.name, call.args, call.kwargs, call.owner, call.carried = name, encoded, buffers, self, None
+        if self.bound is not None:
+            self.bound.admit(may_block=self.sole is None or here.member is not self.sole)
+        self.mailbox.put(call)
+        return call
 
     def refused(self, call: Any, error: BaseException) -> None:
         """A call that cannot be sent: its future tells. Where the pool takes no calls, that is said first."""

@@ -33,12 +33,14 @@ class Init:
 
     Args:
         limits: makes the limits of the actor of that number.
+        elsewhere: what an actor elsewhere makes them of: (the sets, as `remote_leases.Counted`; and a function that can
+            be pickled, of what gives it an arbiter for a set's number and meters, and of the actor's number).
         leases: whether those limits can hold anything back; where not, nothing is kept per attempt.
         sets_limits: whether `limits` is set on the instance; the class has its own way where not.
         ends: whether the class has a `stop` of its own, to be called at the end.
     """
 
-    __slots__ = ("args", "cls", "ends", "kwargs", "leases", "limits", "sets_limits")
+    __slots__ = ("args", "cls", "elsewhere", "ends", "kwargs", "leases", "limits", "sets_limits")
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Init:
         leases: bool = False,
         sets_limits: bool = False,
         ends: bool = False,
+        elsewhere: tuple[Any, Callable[[Any, int], Any]] | None = None,
     ) -> None:
         self.cls = cls
         self.args = args
@@ -58,11 +61,13 @@ class Init:
         self.leases = leases
         self.sets_limits = sets_limits
         self.ends = ends
+        self.elsewhere = elsewhere
 
     def let_go(self) -> None:
         """No object will be made any more: keep nothing that only making one needs. Futures and the handle lead here,
         and may be kept for long."""
         self.args, self.kwargs, self.limits = (), MappingProxyType({}), None
+        self.elsewhere = None
 
 
 class Plan(NamedTuple):

@@ -64,6 +64,10 @@ class Pool:
         """One place in the pool."""
         return Member(self, index) if self.elsewhere is None else self.elsewhere.new_member(index)
 
+    def intake_of(self, name: str) -> Intake:
+        """Where the calls of a method come in."""
+        return self._lane_of[name]
+
     def caller(self, name: str, *, blocking: bool) -> Callable[..., Any]:
         """The function behind `handle.<name>`."""
         call = self._direct_caller(name) if self.transport.direct else self._lane_of[name].caller(name)

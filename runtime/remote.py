@@ -10,19 +10,22 @@ Called by: `transports.child`, by the payload that the parent made (`payload`).
 from __future__ import annotations
 
 import resource
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
-from concurry.runtime import kinds
+from concurry.runtime import kinds, waits
 from concurry.runtime.actor import Actor
 from concurry.runtime.call_waits import CallWaits, running_call
 from concurry.runtime.clock import system
 from concurry.runtime.loop import serve as serve_calls
 from concurry.runtime.plan import Init, Plan
 from concurry.runtime.raised import cut_ours
-from concurry.runtime.remote_call import RemoteCall
+from concurry.runtime.remote_call import RemoteCall, parent
 from concurry.runtime.waits import here
 from concurry.transports import codec, codec_pickle, control
 from concurry.transports.errors import WorkerStoppedError
+from concurry.transports.luggage import Arriving, Packing
 
 
 class RemoteActor:
@@ -45,6 +48,15 @@ class RemoteActor:
         self._most_calls: int | None = plan.settings["most_calls"]
         self._most_memory: int | None = plan.settings["most_memory"]
         self.handlers: dict[int, Any] = {kinds.LEAVE: self._leave}  # of the runtime's messages, by their kind
+        self.handlers.update(dict.fromkeys(kinds.HANDLES, lambda message, _: parent(wire).heard(message)))
+        self.desk: Any = None  # where its limits are asked for
+        init = plan.init
+        if init.limits is not None:
+            from concurry.runtime.limiter.remote_arbiter import Desk
+
+            self.desk = desk = Desk(wire.line)
+            self.handlers.update(desk.handlers)
+            init.limits = partial(init.limits, desk.arbiter)
         wire.on_interrupt = self.interrupt
         wire.on_message = self.heard
 
@@ -99,7 +111,7 @@ class RemoteActor:
 
     def run(self, actor: Actor) -> None:
         """One call at a time, in this thread, to the end."""
-        here.member = here.inside = self
+        here.member = here.inside = waits.trunk = self
         self.wire.looks_for_more = True
         try:
             serve_calls(self.take, self.take, actor, self)
@@ -155,19 +167,30 @@ def _resident() -> int:
     return (resident - shared) * resource.getpagesize()
 
 
-def payload(plan: Plan) -> bytes:
-    """What a child makes its actor of. Raises whatever pickling raises."""
+def payload(plan: Plan) -> tuple[bytes, dict[int, Any]]:
+    """What a child makes its actor of, and the handles in it. Raises whatever pickling raises."""
     init = plan.init
-    there = Init(init.cls, init.args, dict(init.kwargs), leases=init.leases, sets_limits=init.sets_limits, ends=init.ends)
+    there = Init(
+        init.cls,
+        init.args,
+        dict(init.kwargs),
+        init.elsewhere[1] if init.elsewhere is not None else None,
+        leases=init.leases,
+        sets_limits=init.sets_limits,
+        ends=init.ends,
+    )
     from concurry.runtime.balancing import round_robin
 
-    return codec_pickle.dump_alone(plan._replace(init=there, choose=round_robin, methods=dict(plan.methods)))
+    with Packing() as handles:
+        made = codec_pickle.dump_alone(plan._replace(init=there, choose=round_robin, methods=dict(plan.methods)))
+    return made, handles
 
 
-def serve(wire: Any, plan: bytes, index: int) -> bool:
-    """Be the actor, in this process, to its end. False: it could not be made."""
+def serve(wire: Any, plan: bytes, index: int, carrying: bool) -> bool:
+    """Be the actor, in this process, to its end. False: it could not be made. `carrying`: there are handles in it."""
     try:
-        there: Plan = codec_pickle.load(plan, None)
+        with Arriving(parent(wire), ()) if carrying else nullcontext():
+            there: Plan = codec_pickle.load(plan, None)
     except BaseException as error:  # a module that is not there, an argument that refuses: whatever, the parent shall know
         failure = codec.pack_failure(0, error, f"{wire.who}: unpickling its class and arguments")
         wire.line.send([control.UNBUILT, failure])
@@ -183,4 +206,6 @@ def serve(wire: Any, plan: bytes, index: int) -> bool:
         from concurry.runtime.remote_lane import run
 
         run(it, actor)
+    if it.desk is not None:
+        it.desk.close()
     return True

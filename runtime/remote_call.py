@@ -14,10 +14,18 @@ from typing import Any
 from concurry.runtime.std_view import PENDING
 from concurry.transports import codec
 from concurry.transports.board import CALLS
-from concurry.transports.codec import pack_result, unpack_call
+from concurry.transports.codec import CARRYING, pack_result, unpack_call
 from concurry.transports.errors import EncodeError
+from concurry.transports.luggage import Carrying
 
 _OVER = "OVER"
+
+
+def parent(wire: Any) -> Any:
+    """The edge to the parent, for the handles in a call."""
+    from concurry.runtime import edges  # where there are any
+
+    return edges.parent(wire)
 
 
 class RemoteCall:
@@ -28,7 +36,7 @@ class RemoteCall:
         carried: what it has been through in other incarnations, or None.
     """
 
-    __slots__ = ("_hooks", "_since", "_status", "_wire", "args", "carried", "extra", "kwargs", "name", "number")
+    __slots__ = ("_hooks", "_since", "_status", "_why", "_wire", "args", "carried", "extra", "kwargs", "name", "number")
 
     def __init__(self, wire: Any, number: int, item: list[Any]) -> None:
         self._wire = wire
@@ -36,12 +44,13 @@ class RemoteCall:
         self.name: str = item[0]
         self.args: Any = item  # until it begins: as `codec` has it,
         self.kwargs: Any = None  # and its buffers
-        self.carried = self.extra = self._hooks = None
+        self.carried = self.extra = self._hooks = self._why = None
         self._status = PENDING
 
     carried: Any
     extra: Any
     _hooks: list[Callable[[Any], object]] | None
+    _why: BaseException | None  # what somebody else has ended it with
 
     def begin(self) -> bool:
         """Claim it. False: it was given back, or its arguments cannot be rebuilt: it must not run."""
@@ -51,12 +60,17 @@ class RemoteCall:
         numbers[place] = now
         numbers[place + 1] = 0
         numbers[0] = number
+        _, how, body = self.args
         if wire.asked_back and wire.was_given_back(number):  # asked after the mark: one of the two sides sees the other
+            if how == CARRYING:
+                parent(wire).release(codec.tickets_of(body))
             return False
         wire.running[number] = self
-        _, how, body = self.args
         try:
-            self.args, self.kwargs = unpack_call(how, body, self.kwargs)
+            if how == CARRYING:
+                self.args, self.kwargs = parent(wire).unpack_call(how, body, self.kwargs)
+            else:
+                self.args, self.kwargs = unpack_call(how, body, self.kwargs)
         except Exception as error:
             self.fail(error)
             return False
@@ -71,11 +85,14 @@ class RemoteCall:
         return self._reply(reply, buffers)
 
     def fail(self, error: BaseException) -> bool:
-        """It has ended with this exception."""
+        """It has ended with this exception, or as somebody has said before."""
+        error = self._why or error
         return self._reply(codec.pack_failure(self.number, error, f"{self._wire.who}.{self.name}()"), None)
 
     def _reply(self, reply: bytes, buffers: Any) -> bool:
         wire = self._wire
+        if reply.__class__ is Carrying:
+            parent(wire).lend(reply.handles)  # type: ignore[attr-defined]
         was_open = self._status is PENDING
         self._status = _OVER
         self.args = self.kwargs = self.extra = None
@@ -87,6 +104,7 @@ class RemoteCall:
         """Nobody waits for it any more, or it shall end like that. It still runs, and is replied to at its end."""
         if self._status is not PENDING:
             return False
+        self._why = reason
         self._status = _OVER
         hooks, self._hooks = self._hooks, None
         for hook in hooks or ():

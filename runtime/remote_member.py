@@ -9,13 +9,18 @@ Called by: the transport (it is its Job), the pool, the supervisor.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from concurry.runtime import kinds
+from concurry.runtime.call_waits import CallWaits
 from concurry.runtime.feed import Feed
 from concurry.runtime.mailbox import Mailbox
 from concurry.runtime.member import Member
 from concurry.runtime.notifier import helper
+from concurry.transports.errors import WorkerDiedError
 
 
 class RemoteMember(Member):
@@ -27,6 +32,10 @@ class RemoteMember(Member):
         self.settings: Mapping[str, Any] = pool.plan.settings
         self.feed: Feed | None = None
         self.give: Callable[[Any], bool] = self._give_later
+        self.call_waits = _WaitsThere(self)
+        # To its process, by channel, where handles go there or come from there; None: that process is gone.
+        self._edges: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._edge_lock = allocate_lock()  # protects them; taken under a channel's lock
 
     @property
     def payload(self) -> bytes:
@@ -69,6 +78,8 @@ class RemoteMember(Member):
             if only[0].begin():
                 self.feed.send(only)
             channel.give(None)
+        if self.pool.supervisor.closing:  # set before `leave`, which has not found the feed, or does it once more
+            channel.tell([kinds.LEAVE])
         super().ready(channel)
 
     def replied(self, channel: Any, ended: int, failed: int, seconds_each: float) -> None:
@@ -94,8 +105,61 @@ class RemoteMember(Member):
         if self.feed is not None:
             self.feed.pump()
 
+    def carries(self, channel: Any, message: Any) -> None:
+        edge = self.edge_to(channel)
+        if edge is not None:
+            edge.lend(message.handles)
+
+    def edge_to(self, channel: Any) -> Any:
+        """The edge along which handles go to its process, made when it is first asked for; None: that is gone."""
+        with self._edge_lock:
+            if channel not in self._edges:
+                from concurry.runtime.edges import Edge
+
+                base = self.pool.elsewhere.handles
+                self._edges[channel] = Edge(f"{self}'s process", channel.tell, member=self, base=base)
+            return self._edges[channel]
+
+    def has_edge(self, channel: Any) -> bool:
+        """Whether handles may have gone there, or come from there."""
+        if channel in self._edges:
+            return self._edges[channel] is not None
+        return bool(self.pool.elsewhere.handles)
+
+    def gone(self, channel: Any, reason: Any) -> None:
+        with self._edge_lock:
+            edge, self._edges[channel] = self._edges.get(channel), None
+        self.pool.elsewhere.gone(channel)
+        super().gone(channel, reason)
+        if edge is not None:
+
+            def gone() -> BaseException:
+                return WorkerDiedError(
+                    f"worker {self} died of {reason}, and with it the worker that it had made, or was given, for others",
+                    worker=str(self),
+                    pid=reason.pid,
+                    exit_code=reason.exit_code,
+                    signal=reason.signal,
+                    incarnation=self.incarnation,
+                )
+
+            edge.close(gone)
+
     def message(self, channel: Any, message: list[Any], fds: list[int]) -> None:
         self.pool.elsewhere.handlers[message[0]](self, channel, message, fds)
 
     def aside(self, fn: Callable[[], object]) -> None:
         helper.post(fn)
+
+
+class _WaitsThere(CallWaits):
+    """The waits of its calls, which are in its process."""
+
+    def __init__(self, member: RemoteMember) -> None:
+        super().__init__()
+        self._member = member
+
+    def leave(self, stopped: Callable[[Any], BaseException]) -> None:
+        channel = self._member.channel
+        if channel is not None and self._member.feed is not None:  # else it is not there yet: `ready` says so
+            channel.tell([kinds.LEAVE])

@@ -14,7 +14,6 @@ Called by: `edges`.
 
 from __future__ import annotations
 
-import logging
 import weakref
 from _thread import allocate_lock
 from typing import Any
@@ -25,8 +24,6 @@ from concurry.runtime.waits import here, needed_by
 from concurry.transports import codec
 from concurry.transports.errors import EncodeError, WorkerDiedError
 from concurry.transports.luggage import Carrying
-
-log = logging.getLogger("concurry")
 
 _entrances: weakref.WeakKeyDictionary[Any, Notifier] = weakref.WeakKeyDictionary()
 _lock = allocate_lock()  # protects the making of entrances, and the meeting of `submit` and `cancel`
@@ -48,6 +45,14 @@ class Served:
     @property
     def pool(self) -> Any:
         return self._handle.__dict__["_pool"]
+
+    def is_on_its_way(self) -> bool:
+        """Whether nobody can tell yet who is to run it: it goes on to another process, and has not left."""
+        return self._future is None and hasattr(self.pool, "edge")  # a proxy
+
+    def entrance(self) -> Notifier:
+        """What has it accepted, one call after the other."""
+        return _entrance(self.pool)
 
     def needs(self) -> Any:
         """See `waits.needed_by`."""
@@ -174,6 +179,12 @@ def _entrance(pool: Any) -> Notifier:
         if found is None:
             found = _entrances[pool] = Notifier(f"concurry-calls-of-{plan.name}")
         return found
+
+
+def after_fork_in_child() -> None:
+    """The lock may have been held."""
+    global _lock
+    _lock = allocate_lock()
 
 
 def _outcome(number: int, future: Any, who: str) -> tuple[bytes, Any]:

@@ -7,7 +7,8 @@
     exit:  stop, with `exit_timeout`, for every pool that is left; all at once, before the interpreter goes
 
 Guarantees: idempotent, from any thread, also an actor's own (which ends after its call); every future is done when
-`stop` returns; it returns within the timeout and a short grace. Nothing is printed at interpreter exit.
+`stop` returns; it returns within the timeout and a short grace, and at a Ctrl-C it waits no more. Nothing is printed at
+interpreter exit.
 Assumes: the transports' actors end when they are given None, if their call ends.
 Called by: the handle, the supervisor (a failed start), `atexit`, `os.fork`.
 """
@@ -113,6 +114,14 @@ def stop(pool: Any, timeout_s: float | None, *, grace_s: float = _GRACE_S, quiet
 
 
 def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> None:
+    try:
+        _end_all(pool, deadline, grace_s, quiet)
+    except KeyboardInterrupt:  # whoever presses Ctrl-C during a stop does not want to wait for it
+        _end_all(pool, pool.clock.now(), 0.0, quiet=True)
+        raise
+
+
+def _end_all(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> None:
     members = pool.supervisor.everybody()
     if pool.transport.direct:
         for member in members:
@@ -196,9 +205,13 @@ def _at_exit() -> None:
         close_intakes(pool)
         leave_waits(pool)
     began = pools[0].clock.now() if pools else 0.0
-    for pool in pools:
-        timeout = pool.plan.exit_timeout_s
-        _finish(pool, None if timeout is None else began + timeout, 0.2, quiet=True)
+    try:
+        for pool in pools:
+            timeout = pool.plan.exit_timeout_s
+            _finish(pool, None if timeout is None else began + timeout, 0.2, quiet=True)
+    except KeyboardInterrupt:  # the interpreter ends already: what is left is the others
+        for pool in pools:
+            _end_all(pool, began, 0.0, quiet=True)
 
 
 def _after_fork_in_child() -> None:

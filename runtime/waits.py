@@ -151,7 +151,7 @@ def _walk(stack: list[list[Any]], goal: Any) -> tuple[list[Any] | None, list[lis
 def _which(order: list[Any], first: Any) -> int | None:
     """Which of a wait's targets a probe follows: below 0 for those of this process; for calls that were sent, the number
     of the call, which who receives the probe fills in."""
-    return None if hasattr(first, "number") else -1 - order.index(first)
+    return None if hasattr(first, "edge") else -1 - order.index(first)
 
 
 def _probe(
@@ -167,7 +167,8 @@ def _probe(
         beyond = path[-1].beyond
         if beyond is not None:
             edge, call = beyond
-            _, calls = together.setdefault((edge, which(path)), ([*chain, *map(str, path)], []))
+            way = [*chain, *map(str, path[:-1])]  # the last one is named over there
+            _, calls = together.setdefault((edge, which(path)), (way, []))
             if call is not None:
                 calls.append(call)
     for (edge, follows), (way, calls) in together.items():
@@ -217,9 +218,9 @@ def _break(wait: _Wait, which: int | None, chain: list[str]) -> None:
     if which is not None and which < 0:
         future = [*wait.targets.values()][-1 - which]
     else:
-        future = next((it for sent, it in wait.targets.items() if getattr(sent, "number", None) == which), None)
-    steps = [name for place, name in enumerate(chain) if name and (place == 0 or name != chain[place - 1])]
-    wait.broken = error = _error(steps[0], " -> ".join(steps), interleaves=False)
+        calls = {sent.number: it for sent, it in wait.targets.items() if hasattr(sent, "edge")}
+        future = calls.get(which)
+    wait.broken = error = _error(chain[0], " -> ".join(chain), interleaves=False)
     if future is None or not future.abandon(error):  # it has ended
         wait.broken = None
 

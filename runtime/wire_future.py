@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from concurry.runtime.foreign import ConcurrentFuture
 from concurry.runtime.future import CANCELLED, FINISHED, PENDING
 from concurry.runtime.waits import here
 from concurry.transports import codec
+from concurry.transports.luggage import Arriving
 
 T = TypeVar("T")
 
@@ -27,13 +29,14 @@ T = TypeVar("T")
 class Unread:
     """An outcome as it came."""
 
-    __slots__ = ("body", "failed", "how", "lock", "parcel")
+    __slots__ = ("body", "failed", "handles", "how", "lock", "parcel")
 
-    def __init__(self, how: int, body: Any, parcel: Any, *, failed: bool) -> None:
+    def __init__(self, how: int, body: Any, parcel: Any, *, failed: bool, handles: Any = None) -> None:
         self.how = how
         self.body = body
         self.parcel = parcel
         self.failed = failed
+        self.handles = handles  # those that came with it: `luggage.Arriving`, which gives them back where nobody reads it
         self.lock = allocate_lock()  # held by who decodes: the others wait for the same object
 
 
@@ -46,7 +49,10 @@ class WireFuture(ConcurrentFuture[T]):
 
     def close_unread(self, how: int, body: Any, parcel: Any) -> bool:
         """Close with a result that is decoded later. False: somebody else closed it before."""
-        return self.close(Unread(how, body, parcel, failed=False))
+        handles = None
+        if how == codec.CARRYING:
+            handles = Arriving(self.extra.edge, codec.tickets_of(body))
+        return self.close(Unread(how, body, parcel, failed=False, handles=handles))
 
     def fail_unread(self, how: int, body: Any) -> bool:
         """Close with an exception that is rebuilt later. False: somebody else closed it before."""
@@ -56,6 +62,12 @@ class WireFuture(ConcurrentFuture[T]):
     def is_unread(self) -> bool:
         """Whether reading it would decode something now."""
         return Unread in (self._result.__class__, self._exception.__class__)
+
+    def unread(self) -> Unread:
+        """What it holds, as it came; where `is_unread` says so."""
+        held: Any = self
+        found: Unread = held._result if held._exception is None else held._exception
+        return found
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a call that has not ended, decoded again."""
@@ -103,11 +115,12 @@ class WireFuture(ConcurrentFuture[T]):
             elif held._result is unread:
                 try:
                     buffers = None if unread.parcel is None else unread.parcel.open()
-                    self._result = codec.unpack_value(unread.how, unread.body, buffers)
+                    with unread.handles or nullcontext():
+                        self._result = codec.unpack_value(unread.how, unread.body, buffers)
                 except Exception as error:
                     self._exception = error
                     self._result = None
-            unread.body = unread.parcel = None
+            unread.body = unread.parcel = unread.handles = None
 
     def running(self) -> bool:
         """Whether its method has begun and not ended."""

@@ -5,6 +5,7 @@ The scripts run in processes of their own, in an empty folder. What they print i
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -19,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import openai
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -169,6 +171,73 @@ def test_error_handling(tmp_path: Path) -> None:
     assert "report 7: tried 6 times, never complete: 'This is" in ended.stdout
     assert "the long one: not tried again: Error code: 400" in ended.stdout
     assert ended.stdout.endswith("2 of 2 summarized, 41 in all\n")
+
+
+# -- over processes ---------------------------------------------------------------------------------------------------
+
+
+def test_flights_pipeline(tmp_path: Path) -> None:
+    ended = run("flights_pipeline.py", "--quick", "--cleaners", "2", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    processes, pandas_alone, equal, *table = ended.stdout.splitlines()
+    rows = processes.split(" rows")[0].split()[-1]
+    assert int(rows.replace(",", "")) > 20_000
+    assert f" {rows} rows" in pandas_alone
+    assert equal == "equal"
+    assert any(line.startswith("UA ") for line in table)
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("victim", "code", "said"), [("Cleaner[0]", 0, "equal"), ("Reader", 0, "equal"), ("Aggregator", 1, "Aggregator")]
+)
+def test_flights_pipeline_with_a_process_killed(victim: str, code: int, said: str, tmp_path: Path) -> None:
+    # Each process of the pipeline tells its name and pid in its title; the first block that is read starts the clock.
+    with subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "flights_pipeline.py")],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.kill(_busy_child(process, f"concurry: {victim}"), signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code, out + err
+    assert said in out + err
+    assert "Traceback" not in err
+
+
+def _busy_child(process: subprocess.Popen[str], title: str) -> int:
+    """The pid of the child of that title, once the last one, the reader, has done some work."""
+    ours = psutil.Process(process.pid)
+    found: dict[str, psutil.Process] = {}
+    while process.poll() is None:
+        for child in ours.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[" ".join(child.cmdline()).strip()] = child
+        reader = found.get("concurry: Reader")
+        if reader is not None and title in found and reader.io_counters().read_chars > 4 << 20:
+            return found[title].pid
+    raise AssertionError("it has ended before it could be killed")
+
+
+def test_array_pipeline(tmp_path: Path) -> None:
+    ended = run("array_pipeline.py", "--quick", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for way in ("plain numpy", "ProcessPoolExecutor", "concurry"):
+        assert f"\n{way} " in ended.stdout
+    assert ended.stdout.endswith("the same to the last bit\n")
+
+
+def test_cpu_pool(tmp_path: Path) -> None:
+    ended = run("cpu_pool.py", "--quick", "--processes", "2", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.startswith("40 files, ")
+    for way in ("one process", "ProcessPoolExecutor", "concurry"):
+        assert f"\n{way} " in ended.stdout
+    assert "the same counts: self " in ended.stdout
 
 
 # -- the prompts ------------------------------------------------------------------------------------------------------

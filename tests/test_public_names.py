@@ -61,6 +61,7 @@ PUBLIC = [
     "gather",
     "global_config",
     "is_alive",
+    "stacks",
     "stats",
     "temp_config",
     "wait",

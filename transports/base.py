@@ -110,6 +110,12 @@ class Job(Protocol):
     def message(self, channel: Any, message: list[Any], fds: list[int]) -> None:
         """The runtime's own, from the other side."""
 
+    def carries(self, channel: Any, message: Any) -> None:
+        """A call with handles in it (`luggage.Carrying`) is about to be sent there."""
+
+    def edge_to(self, channel: Any) -> Any:
+        """The edge that handles which come from there have come along."""
+
     def aside(self, fn: Callable[[], object]) -> None:
         """Run something that takes a while on a helper thread, in order."""
 
@@ -128,7 +134,12 @@ class Channel(ABC):
 
     def stacks(self) -> str:
         """The stacks of the actor's threads, now, as text for people."""
-        return ""
+        import sys
+        import traceback
+
+        thread = getattr(self, "thread", None)
+        frame = sys._current_frames().get(thread.ident) if thread is not None else None
+        return "it has no thread of its own now\n" if frame is None else "".join(traceback.format_stack(frame))
 
     def is_here(self) -> bool:
         """Whether the caller runs inside one of its calls, as far as the channel can tell."""

@@ -105,7 +105,7 @@ class Arriving:
     def give_back(self) -> None:
         """What no handle was made of."""
         tickets, self._tickets = self._tickets, set()
-        if tickets:
+        if tickets and self.edge is not None:  # None: that process is gone
             self.edge.release([*tickets])
 
     def __del__(self) -> None:

@@ -9,7 +9,7 @@ line of its own, kills what it has started when that line ends. No child is boun
 
 Guarantees: `start` returns at once; `born` or `unborn` of the channel follows on the hub's thread, and the exit status
 where it can be known: a child of a nursery that was killed goes on, and how it ends, nobody is told. The next start
-brings a new nursery.
+brings a new nursery, also one that was asked for when the old one was killed.
 Assumes: Linux (pidfd). Called by: the hub (owns it), channels (`start`).
 """
 
@@ -47,6 +47,7 @@ class Nursery:
         self._line: Control | None = None
         self.pid = 0
         self._asked: dict[int, Any] = {}  # serial -> the channel whose child is being forked
+        self._asked_again: set[int] = set()  # those of them that were asked for once more
         self._by_pid: dict[int, Any] = {}  # children of the nursery that live, as far as it has told
 
     def start(self, channel: Any, way: str, end: socket) -> None:
@@ -117,6 +118,7 @@ class Nursery:
                 channel.exited(message[2])
             return
         channel = self._asked.pop(message[1], None)
+        self._asked_again.discard(message[1])
         if kind == FORKED:
             pid, pidfd = message[2], fds[0]
             if channel is None:
@@ -135,8 +137,22 @@ class Nursery:
         self.close()
         for channel in by_pid:
             channel.exited(None)
+        again, self._asked_again = self._asked_again, set()
         for channel in asked:
-            channel.unborn(OSError("the helper that starts child processes was killed; a new start has a new one"))
+            if channel.serial in again:
+                channel.unborn(OSError("the helper that starts child processes was killed twice while it was asked to"))
+            else:
+                self._ask_again(channel)
+
+    def _ask_again(self, channel: Any) -> None:
+        """Once more, of a new nursery. Where the lost one had just made a child, that one finds its line ended."""
+        try:
+            end = channel.new_line()
+        except OSError as error:
+            channel.unborn(error)
+            return
+        self._asked_again.add(channel.serial)
+        self._ask(channel, end)
 
     def close(self) -> None:
         """End the nursery process, and wait for it: it leaves at once. Idempotent."""

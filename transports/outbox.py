@@ -91,6 +91,8 @@ class Outbox:
             if encoded is None:  # it was ended meanwhile, such as by a cancel: its number goes unused
                 self.under_way.pop(number, None)
                 encoded, buffers = _NOTHING, None
+            elif encoded.__class__ is not bytes:
+                self._job.carries(self._channel, encoded)
             if buffers is not None and batch:
                 yield _message(begin, batch, carried)
                 begin, batch, carried = number, [], {}

@@ -15,8 +15,10 @@ import itertools
 import logging
 import os
 import signal
+import sys
 import threading
 from _thread import allocate_lock
+from socket import socket
 from typing import Any
 
 import zmq
@@ -108,6 +110,13 @@ class ProcessChannel(Channel):
         for number in self._ending.signals:  # somebody wished it before it was there
             send_signal(pidfd, number)
 
+    def new_line(self) -> socket:
+        """The child's end of another control line, before it is born: the helper that had the first one was killed."""
+        ours, theirs = pair()
+        self._line.close()
+        self._line = Control(ours, blocks=False)
+        return theirs
+
     def unborn(self, error: BaseException) -> None:
         """There is no child."""
         self._ending.never_lived(error)
@@ -135,6 +144,15 @@ class ProcessChannel(Channel):
         if not self._line.send(message, fds):
             self._hub.call(self._wait_for_room)
 
+    def hear(self, then: Callable[[], object]) -> None:
+        """Take in what the child has said on its line by now, then call `then`, both on the hub's thread."""
+        self._hub.call(self._hear, then)
+
+    def _hear(self, then: Callable[[], object]) -> None:
+        if self.pid and not self._closed:
+            self._on_line(0)
+        then()
+
     def _wait_for_room(self) -> None:
         if not self._closed and self._line.fileno() >= 0:
             self._hub.watch(self._line.fileno(), self._on_line, hub.IN | hub.OUT)
@@ -146,6 +164,11 @@ class ProcessChannel(Channel):
 
     def _parcel(self, ref: Any, sizes: Any, frames: list[bytes]) -> Any:
         return parcel.Parcel(self.memory, ref, sizes, frames)
+
+    @property
+    def edge(self) -> Any:
+        """Along which handles come from there; the runtime's."""
+        return self._job.edge_to(self)
 
     def lead(self, future: Any, timeout: float | None) -> None:
         """See `Replies.lead`."""
@@ -378,6 +401,11 @@ class ProcessTransport(Transport):
         call.args, call.kwargs = codec.pack_call(call.name, call.args, call.kwargs)
 
     def open(self, job: Job) -> Channel:
+        if sys.platform != "linux":
+            raise NotImplementedError(
+                f"{job.who}: mode='process' needs Linux (it waits for pidfds and lends memfds). Use mode='thread', or "
+                f"concurrent.futures.ProcessPoolExecutor for calls that compute"
+            )
         at = hub.retain()
         try:
             return ProcessChannel(job, at)

@@ -21,7 +21,7 @@ import time
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message

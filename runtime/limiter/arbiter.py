@@ -2,6 +2,7 @@
 
     try_request(lease)       free now and nobody before us?   -> HELD, or not
     request(lease, ticket)   queue                            -> ... served -> HELD -> ticket.wake()
+    lend(leases)             ahead of need, to a process that takes many: only what nobody else needs now
     release(lease)           settle what was used, serve the queue
     withdraw(lease)          as if it had never been asked for
 
@@ -14,17 +15,18 @@ Guarantees
   are free. No waiters, no timer.
 Assumes: the keys of a lease are keys of the set, its amounts above 0 and at most the capacities; `Ticket.wake` does not
 block.
-Called by: the face (through `waiting`), owners, and in time the channels of processes and Ray actors, for which a
-request is a message, and `wake` sends one back.
+Called by: the face (through `waiting`), owners, and for processes `remote_leases`, for which a request is a message,
+and `wake` sends one back.
 """
 
 from __future__ import annotations
 
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from operator import itemgetter
+from typing import Any
 
 from concurry.runtime.clock import Clock, Timer
 from concurry.runtime.clock import system as system_clock
@@ -66,7 +68,21 @@ class Arbiter:
         clock: what time it is, and the timer.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_due", "_lines", "_lock", "_meters", "_now", "_requests", "_timer", "holds")
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_due",
+        "_lines",
+        "_lock",
+        "_meters",
+        "_now",
+        "_requests",
+        "_timer",
+        "holds",
+        "outside",
+    )
+
+    desk: Any = None  # see `AnyArbiter`
 
     def __init__(self, meters: Mapping[str, Meter], clock: Clock = system_clock) -> None:
         self._meters = dict(meters)
@@ -80,6 +96,7 @@ class Arbiter:
         self._requests = 0  # the number of the last one that had to wait
         self._timer: Timer | None = None
         self._due = inf  # when the timer is set to; inf: there is none
+        self.outside: Any = None  # what processes hold of it (`remote_leases.Outside`), once one has asked
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -99,6 +116,32 @@ class Arbiter:
                 return False
             self._grant(lease, now)
         return True
+
+    def try_settled(self, lease: Lease) -> bool:
+        """The same for whoever does not wait if it is denied: what other processes have released, or were granted ahead
+        and do not use, is waited for before that, for a moment."""
+        if self.try_request(lease):
+            return True
+        outside = self.outside
+        return outside is not None and outside.settle() and self.try_request(lease)
+
+    def lend(self, leases: Sequence[Lease]) -> int:
+        """Grant NEW leases of the same amounts ahead of need: while nobody waits, and half of each limit stays free for
+        others. Returns how many, from the first."""
+        meters = self._meters
+        with self._lock:
+            now = self._now()
+            for count, lease in enumerate(leases):
+                if self._lines:
+                    return count
+                for key, amount in lease.amounts.items():
+                    meter = meters[key]
+                    if meter.used(now) + amount > meter.capacity / 2:
+                        return count
+                if lease.owner is not None and not lease.owner.add(lease):
+                    return count
+                self._grant(lease, now)
+        return len(leases)
 
     def request(self, lease: Lease, ticket: Ticket) -> None:
         """Let a NEW lease wait its turn; it may come at once. A ticket that is claimed already is let go.
@@ -129,6 +172,8 @@ class Arbiter:
             _wake(woken)
         if refused:
             ticket.wake()
+        elif self.outside is not None and lease.state == WAITING:
+            self.outside.wanted()
 
     # -- giving back ---------------------------------------------------------------------------------------------
 

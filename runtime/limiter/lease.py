@@ -7,17 +7,17 @@ A lease belongs to one arbiter, whose lock guards its state. A pool of sets wait
 ticket for all of them: the first arbiter that claims the ticket serves it, the others find it claimed and pass on. So
 of several sets exactly one is taken, without anybody holding two locks at once.
 
+`AnyArbiter` is what a lease asks of its arbiter, in the process where it counts or in another one.
 Called by: the arbiter, waiting, owners.
 """
 
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from concurry.runtime.limiter.arbiter import Arbiter
     from concurry.runtime.limiter.owner import LeaseOwner
 
 NEW: Final = 0
@@ -28,18 +28,45 @@ ENDED: Final = 3
 _CLAIMS = allocate_lock()  # protects `_claimed` and `served` of every ticket; taken under an arbiter's lock
 
 
+class AnyArbiter(Protocol):
+    """An `Arbiter`, or a `RemoteArbiter` that asks one in another process. See there.
+
+    Attributes:
+        holds: whether some of it frees itself by release only.
+        desk: where requests of several arbiters are handed in together; None where each is asked by itself.
+        outside: what other processes hold of it; None where no process asks here.
+    """
+
+    holds: bool
+    desk: Any
+    outside: Any
+
+    def try_request(self, lease: Lease) -> bool: ...
+    def try_settled(self, lease: Lease) -> bool: ...
+    def lend(self, leases: Sequence[Lease]) -> int: ...
+    def request(self, lease: Lease, ticket: Ticket) -> None: ...
+    def release(self, lease: Lease) -> None: ...
+    def withdraw(self, lease: Lease) -> None: ...
+    def end(self, lease: Lease) -> None: ...
+    def end_wait(self, lease: Lease) -> bool: ...
+    def fits(self, key: str, amount: float) -> bool: ...
+    def prospect(self, amounts: Mapping[str, float]) -> tuple[int, float, float]: ...
+    def never_fits(self, key: str, amount: float) -> float | None: ...
+    def look(self, key: str) -> tuple[float, int]: ...
+
+
 class Lease:
     """`amounts` by key, at `arbiter`, for `owner` (or nobody in particular).
 
     Attributes:
         usage: what was spent, by key, as far as it was reported; settled when the lease ends.
         marks: what the meters gave, in the order of `amounts`; one for each amount that is taken.
-        number: its place in the order of requests.
+        number: its place in the order of requests; in another process, what it is called between the two.
     """
 
     __slots__ = ("amounts", "arbiter", "marks", "number", "owner", "state", "ticket", "usage")
 
-    def __init__(self, arbiter: Arbiter, amounts: Mapping[str, float], owner: LeaseOwner | None = None) -> None:
+    def __init__(self, arbiter: AnyArbiter, amounts: Mapping[str, float], owner: LeaseOwner | None = None) -> None:
         self.arbiter = arbiter
         self.amounts = amounts
         self.owner = owner

@@ -11,6 +11,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
+from typing import Any
 
 from concurry.runtime.future import acquire_within
 from concurry.runtime.limiter.blocks import own_hold
@@ -24,6 +25,16 @@ def take_now(leases: Sequence[Lease]) -> Lease | None:
         if lease.arbiter.try_request(lease):
             return lease
     return None
+
+
+def take_settled(leases: Sequence[Lease]) -> Lease | None:
+    """The same for whoever does not wait after it: what other processes have just given back is seen."""
+    lease = take_now(leases)
+    if lease is None:
+        for each in leases:
+            if each.arbiter.try_settled(each):
+                return each
+    return lease
 
 
 def wait(leases: Sequence[Lease], timeout: float | None) -> Lease | None:
@@ -45,8 +56,7 @@ def wait(leases: Sequence[Lease], timeout: float | None) -> Lease | None:
     gate.acquire()
     ticket = Ticket(gate.release)
     try:
-        for lease in leases:
-            lease.arbiter.request(lease, ticket)
+        _request(leases, ticket)
         woken = acquire_within(gate, timeout)
         if not woken and ticket.claim():
             _leave(leases)
@@ -81,8 +91,7 @@ async def wait_async(leases: Sequence[Lease], timeout: float | None) -> Lease | 
 
     ticket = Ticket(wake)
     try:
-        for lease in leases:
-            lease.arbiter.request(lease, ticket)
+        _request(leases, ticket)
         if timeout is None:
             await waiter
         else:
@@ -95,6 +104,18 @@ async def wait_async(leases: Sequence[Lease], timeout: float | None) -> Lease | 
     except BaseException:
         _leave(leases)
         raise
+
+
+def _request(leases: Sequence[Lease], ticket: Ticket) -> None:
+    together: dict[Any, list[Lease]] = {}
+    for lease in leases:
+        arbiter = lease.arbiter
+        if arbiter.desk is None:
+            arbiter.request(lease, ticket)
+        else:
+            together.setdefault(arbiter.desk, []).append(lease)
+    for desk, several in together.items():  # in one message: so that one of them is granted, and in their order
+        desk.request(several, ticket)
 
 
 def _served(ticket: Ticket, leases: Sequence[Lease]) -> Lease:

@@ -101,7 +101,7 @@ def test_positional_options() -> None:
         Plain.options("thread")  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("mode", ["process", "ray"])
+@pytest.mark.parametrize("mode", ["ray"])
 def test_modes_that_are_not_there_yet(mode: str) -> None:
     with pytest.raises(
         NotImplementedError, match=f"mode='{mode}' is not in this version of concurry. Use mode='thread'"

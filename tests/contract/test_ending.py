@@ -141,8 +141,9 @@ def test_a_timeout_that_cannot_be(start: Start, timeout: float) -> None:
     worker = start(Works)
     with pytest.raises(ValueError, match=r"stop\(timeout="):
         worker.stop(timeout=timeout)
-    with pytest.raises(TypeError):
-        worker.stop(timeout="soon")
+    for wrong in ("soon", [1]):
+        with pytest.raises(TypeError, match=r"stop\(timeout=.*\): seconds, 0 or more, or None"):
+            worker.stop(timeout=wrong)
     assert worker.run().result() == 1
 
 

@@ -1,14 +1,18 @@
-"""Sets on a clock that stands still, and threads that tests wait for by events."""
+"""Sets on a clock that stands still, threads that tests wait for by events, and processes by named pipes."""
 
 from __future__ import annotations
 
 import logging
+import os
+import select
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from concurry import Worker
 from concurry.limits import CallLimit, LimitSet, RateLimit, ResourceLimit
 from concurry.runtime.clock import FakeClock, Timer
 
@@ -106,3 +110,77 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
         return said
 
     return take
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+class Pipe:
+    """A named pipe: what is told stays in it while it is open here. It travels as its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        os.mkfifo(path)
+        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def wait(self, count: int = 1) -> None:
+        """Until so many have told."""
+        for _ in range(count):
+            assert select.select([self._fd], [], [], 20)[0], "what this test waits for has not happened"
+            os.read(self._fd, 1)
+
+    def told(self) -> bool:
+        return bool(select.select([self._fd], [], [], 0)[0])
+
+    def tell(self, count: int = 1) -> None:
+        os.write(self._fd, b"!" * count)
+
+    def close(self) -> None:
+        self.tell(64)  # so that no call waits on after its test
+        os.close(self._fd)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Callable[[], Pipe]]:
+    """`pipe()` makes one."""
+    made: list[Pipe] = []
+
+    def make() -> Pipe:
+        made.append(Pipe(tmp_path / f"pipe{len(made)}"))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture(scope="package")
+def nursery() -> Iterator[None]:
+    """The helper that starts processes is started once for these tests, and not anew for each."""
+    from concurry.transports import hub
+
+    retained = hub.retain()
+
+    class First(Worker):
+        """Its process brings up what is started by the first one only."""
+
+    First.options(mode="process").init().stop()
+    yield
+    thread = hub.release(retained)
+    if thread is not None:
+        thread.join()
+
+
+@pytest.fixture
+def start(nursery: None) -> Iterator[Callable[..., Any]]:
+    """`start(cls, limits, mode=..., ...)`: a worker, in processes where nothing else is said; stopped at the end."""
+    started: list[Any] = []
+
+    def start_worker(cls: Any, limits: Any, **options: Any) -> Any:
+        handle = cls.options(**{"mode": "process", "limits": limits, **options}).init()
+        started.append(handle)
+        return handle
+
+    yield start_worker
+    while started:
+        started.pop().stop(timeout=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import linecache
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
@@ -199,7 +200,7 @@ def test_what_the_block_raised_arrives(make_set: Make, used: Used, wrap: Any) ->
     asyncio.run(main())
 
 
-def _forget(limits: LimitSet) -> None:
+def _forget(limits: LimitSet | LimitPool) -> None:
     _ = limits.acquire()
     del _
     gc.collect()
@@ -209,8 +210,12 @@ def test_an_acquisition_that_nobody_takes_says_so(make_set: Make, used: Used) ->
     limits = make_set(slots=1)
 
     async def main() -> None:
-        with pytest.warns(RuntimeWarning, match="neither awaited nor entered"):
-            _forget(limits)
+        for each in (limits, LimitPool([limits])):
+            with pytest.warns(RuntimeWarning, match="neither awaited nor entered") as warned:
+                _forget(each)
+            [it] = warned
+            assert it.filename == __file__
+            assert linecache.getline(it.filename, it.lineno).strip() == "_ = limits.acquire()"
 
     asyncio.run(main())
     assert used(limits) == {"slots": 0}

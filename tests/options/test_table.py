@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 import pytest
 
-from concurry.option_types import OptionArgs
 from concurry.option_ray import RAY
+from concurry.option_types import OptionArgs
 from concurry.options import (
     CONFIGURATION_ONLY,
     IGNORED,

@@ -459,6 +459,17 @@ def test_an_unknown_keyword_names_the_nearest(name: str, near: str, disable: boo
         ProgressBar(total=3, disable=disable, **{name: 1})  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize("total", ["many", [3], object()])
+@pytest.mark.parametrize("disable", [False, True])
+def test_a_total_that_is_no_number_is_refused(total: Any, disable: bool) -> None:
+    with pytest.raises(TypeError, match=r"ProgressBar: total=.* is refused: it must be a number, or None"):
+        ProgressBar(total=total, disable=disable)
+    with ProgressBar(total=3, disable=True) as bar:
+        with pytest.raises(TypeError, match=r"ProgressBar: total=.* is refused: it must be a number, or None"):
+            bar.set_total(total)
+        assert bar.total == 3
+
+
 def test_tqdms_keywords_pass(screen: Any) -> None:
     bar = ProgressBar(
         iterable=range(3),
