@@ -106,7 +106,8 @@ def growth_gib(kind: str, size: int, *, back: bool) -> float:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from benchmarks import bench_process_data as it"
     program += f"; it.move({kind!r}, {size}, {back})"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
-        assert parent.stdin is not None and parent.stdout is not None
+        assert parent.stdin is not None
+        assert parent.stdout is not None
         _wait_for(parent, b"ready")
         before = most = _memory(parent.pid)
         parent.stdin.write(b"\n")

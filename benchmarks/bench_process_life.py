@@ -67,8 +67,8 @@ def pids_of(pool: Any, processes: int) -> set[int]:
 
 
 def cold_start() -> tuple[float, float, float]:
-    """In a fresh interpreter: seconds until a first pool of 2 is ready, seconds for each process of a further pool of 8,
-    bytes that the larger child of the first has for itself."""
+    """In a fresh interpreter: seconds until a first pool of 2 is ready, seconds for each process of a further pool of
+    8, bytes that the larger child of the first has for itself."""
     program = COLD.format(root=str(ROOT))
     done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, timeout=60)
     cold, further, size = json.loads(done.stdout)
@@ -219,7 +219,9 @@ def rows(quick: bool) -> list[dict[str, Any]]:
             at_least=12,
             **low,
         ),
-        row("a death noticed: its call failed", death_noticed(5 if quick else 21), unit="ms", at_least=20, aim=5, **low),
+        row(
+            "a death noticed: its call failed", death_noticed(5 if quick else 21), unit="ms", at_least=20, aim=5, **low
+        ),
         row("idle pool of 8 processes: wake-ups", idle_wake_ups(8, 0.5 if quick else 2.0), unit="", at_least=0, **low),
         row(f"{killed}: calls that never end", float(max(it[0] for it in kills)), unit="", at_least=0, **low),
         row(f"{killed}: calls that fail", float(max(it[1] for it in kills)), unit="", at_least=1, **low),

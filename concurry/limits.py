@@ -91,7 +91,10 @@ def limits_elsewhere(normalised: LimitPool) -> tuple[list[Counted], Callable[[An
 
 def remote_limits(described: Iterable[Any], load_balancing: str, arbiter: Callable[..., Any], index: int) -> LimitPool:
     """`self.limits` in another process: real sets, each of which asks `arbiter(its number, meters)`."""
-    sets = [LimitSet.asking(*it, partial(arbiter, number)) for number, it in enumerate(described)]
+    sets = [
+        LimitSet.asking(limits, shared, mode, config, partial(arbiter, number))
+        for number, (limits, shared, mode, config) in enumerate(described)
+    ]
     return LimitPool(sets, load_balancing, index)
 
 

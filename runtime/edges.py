@@ -54,7 +54,12 @@ class Edge:
     """
 
     def __init__(
-        self, who: str, send: Callable[[list[Any]], object], *, member: Any = None, base: Mapping[int, Any] | None = None
+        self,
+        who: str,
+        send: Callable[[list[Any]], object],
+        *,
+        member: Any = None,
+        base: Mapping[int, Any] | None = None,
     ) -> None:
         self.who = who
         self.member = member
@@ -132,9 +137,7 @@ class Edge:
         try:
             if encoded.__class__ is Carrying:
                 self.lend(encoded.handles)
-            self.send(
-                [kinds.CALL, number, ticket, call.name, encoded, buffers, question and question.number]
-            )
+            self.send([kinds.CALL, number, ticket, call.name, encoded, buffers, question and question.number])
         except Exception as error:  # no memory for it
             self._open.pop(number, None)
             call.abandon(error)
@@ -359,7 +362,7 @@ class _Buffers:
         self._buffers = buffers
 
     def open(self) -> list[Any]:
-        return [*map(memoryview, self._buffers)]
+        return [memoryview(buffer) for buffer in self._buffers]
 
 
 _numbers = itertools.count(1)  # of calls and questions, whatever the edge

@@ -40,9 +40,9 @@ class Elsewhere:
             self._plan, self.handles = remote.payload(pool.plan)
         except Exception as error:
             raise EncodeError(
-                f"{pool.plan.name}: its class, init arguments, retry policy or a limit set's config cannot be sent to another process: "
-                f"{type(error).__name__}: {error}. Make what cannot be pickled (connections, locks, open files) in "
-                f"__init__, or use mode='thread'"
+                f"{pool.plan.name}: its class, init arguments, retry policy or a limit set's config cannot be sent to "
+                f"another process: {type(error).__name__}: {error}. Make what cannot be pickled (connections, locks, "
+                f"open files) in __init__, or use mode='thread'"
             ) from error
 
     def new_member(self, index: int) -> RemoteMember:

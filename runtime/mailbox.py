@@ -185,9 +185,9 @@ class Mailbox:
                     self._end_ready()
 
     def leave(self, taker: Any) -> None:
-        """Take a dead actor off the ready."""
+        """Take a dead actor off the ready. None: a lane that was never opened, since `__init__` failed."""
         with self._lock:
-            if taker in self.ready:
+            if taker is not None and taker in self.ready:  # a closed mailbox has a None among the ready
                 self.ready.remove(taker)
                 taker.listed = False
 

@@ -50,13 +50,14 @@ class RemoteActor:
         self.handlers: dict[int, Any] = {kinds.LEAVE: self._leave}  # of the runtime's messages, by their kind
         self.handlers.update(dict.fromkeys(kinds.HANDLES, lambda message, _: parent(wire).heard(message)))
         self.desk: Any = None  # where its limits are asked for
-        init = plan.init
+        init: Any = plan.init
         if init.limits is not None:
-            from concurry.runtime.limiter.remote_arbiter import Desk
+            from concurry.runtime.limiter.desk import Desk
+            from concurry.runtime.limiter.remote_arbiter import RemoteArbiter
 
             self.desk = desk = Desk(wire.line)
             self.handlers.update(desk.handlers)
-            init.limits = partial(init.limits, desk.arbiter)
+            init.limits = partial(init.limits, partial(RemoteArbiter, desk))
         wire.on_interrupt = self.interrupt
         wire.on_message = self.heard
 
@@ -174,7 +175,7 @@ def payload(plan: Plan) -> tuple[bytes, dict[int, Any]]:
         init.cls,
         init.args,
         dict(init.kwargs),
-        init.elsewhere[1] if init.elsewhere is not None else None,
+        init.elsewhere[1] if init.elsewhere is not None else None,  # type: ignore[arg-type]  # until it has its desk
         leases=init.leases,
         sets_limits=init.sets_limits,
         ends=init.ends,

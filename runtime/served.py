@@ -32,19 +32,16 @@ _lock = allocate_lock()  # protects the making of entrances, and the meeting of 
 class Served:
     """One such call."""
 
-    __slots__ = ("_cancelled", "_edge", "_future", "_handle", "_name", "_number")
+    __slots__ = ("_cancelled", "_edge", "_future", "_handle", "_name", "_number", "pool")
 
     def __init__(self, edge: Any, number: int, handle: Any, name: str) -> None:
         self._edge = edge
         self._number = number
-        self._handle = handle
+        self._handle = handle  # until it has ended: nobody else may have it any more
+        self.pool: Any = handle.__dict__["_pool"]
         self._name = name
         self._future: Any = None  # once it is accepted
-        self._cancelled = False
-
-    @property
-    def pool(self) -> Any:
-        return self._handle.__dict__["_pool"]
+        self._cancelled: Any = False  # or True, from another thread
 
     def is_on_its_way(self) -> bool:
         """Whether nobody can tell yet who is to run it: it goes on to another process, and has not left."""
@@ -66,7 +63,7 @@ class Served:
         edge = self._edge
         if self._cancelled or edge.gone is not None:
             return
-        views = None if buffers is None else [*map(memoryview, buffers)]
+        views = None if buffers is None else [memoryview(buffer) for buffer in buffers]
         try:
             future = self._accepted(encoded, views)
         except BaseException as error:  # a pool that was stopped, a full mailbox, arguments that cannot be rebuilt
@@ -74,7 +71,7 @@ class Served:
             if question is None:
                 self._end(failure, None)
             else:
-                edge.serving.pop(self._number, None)
+                self._over()
                 edge.answer(question, failure)
             return
         if question is not None:
@@ -139,15 +136,19 @@ class Served:
         try:
             reply, buffers = _outcome(self._number, self._future, self._who())
             if reply.__class__ is Carrying:
-                self._edge.lend(reply.handles)  # type: ignore[attr-defined]
+                self._edge.lend(reply.handles)
             self._end(reply, buffers)
         except Exception as error:  # no memory for it
             self._end(codec.pack_failure(self._number, error, self._who()), None)
 
     def _end(self, reply: bytes | None, buffers: Any) -> None:
-        self._edge.serving.pop(self._number, None)
+        self._over()
         if self._edge.gone is None:
             self._edge.send([kinds.CALL_ENDED, self._number, reply, buffers])
+
+    def _over(self) -> None:
+        self._edge.serving.pop(self._number, None)
+        self._handle = None
 
     def _who(self) -> str:
         return f"{self.pool.plan.name}.{self._name}()"
@@ -159,7 +160,9 @@ def accept(
     """A call has come, for the handle of that ticket. On the edge's thread: never blocks."""
     handle = edge.lent(ticket)
     if handle is None:
-        gone = WorkerDiedError(f"{name}() of a handle that {edge.who} has given back", method=name, maybe_executed=False)
+        gone = WorkerDiedError(
+            f"{name}() of a handle that {edge.who} has given back", method=name, maybe_executed=False
+        )
         failure = codec.pack_failure(number if question is None else 0, gone, name)
         if question is None:
             edge.send([kinds.CALL_ENDED, number, failure, None])

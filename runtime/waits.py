@@ -237,9 +237,7 @@ def _error(me: str, chain: str, *, interleaves: bool) -> DeadlockError:
         else "do not wait for it inside the worker, or give the worker max_concurrency > 1, or call the method "
         "directly on self"
     )
-    return DeadlockError(
-        f"{me} would wait for ever: {chain}. The call itself is accepted and runs later; {instead}."
-    )
+    return DeadlockError(f"{me} would wait for ever: {chain}. The call itself is accepted and runs later; {instead}.")
 
 
 def after_fork_in_child() -> None:

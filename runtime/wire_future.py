@@ -81,7 +81,7 @@ class WireFuture(ConcurrentFuture[T]):
         """See `BaseFuture.result`."""
         if self._status is not FINISHED:
             channel = self.extra
-            if channel is not None and here.member is None and (timeout is None or timeout > 0):
+            if channel is not None and here.member is None and (timeout is None or (isinstance(timeout, (int, float)) and timeout > 0)):
                 begun = monotonic()
                 channel.lead(self, timeout)
                 if timeout is not None:

@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 from _thread import allocate_lock
+from collections.abc import Callable
 from socket import socket
 from typing import Any
 

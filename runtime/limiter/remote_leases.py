@@ -1,11 +1,11 @@
-"""What the processes of a pool hold of its limits: the parent's side of `remote_arbiter`, whose docstring has the picture.
+"""What the processes of a pool hold of its limits: the parent's side of `remote_arbiter`, which has the picture.
 
 Guarantees: each process's leases are real ones at the arbiter, of one owner, which is closed when the process is gone:
 so whatever it held or waited for is free at once, however it ended. A set that several pools share, of whatever modes,
 has one arbiter, and is one limit. Leases that were granted ahead of need count as taken; they are asked back after
-`_IDLE_S`, and at once when somebody waits for the set or looks at it. Of a process that died with some of them, those of
-a rate count as used: nobody knows better.
-Assumes: messages are handled on the I/O thread, and nothing here blocks it; `gone` comes after a channel's last message.
+`_IDLE_S`, and at once when somebody waits for the set or looks at it. Of a process that died with some of them, those
+of a rate count as used: nobody knows better.
+Assumes: messages are handled on the I/O thread, and nothing here blocks it; `gone` comes after a channel's last one.
 Called by: `Elsewhere` (messages, ends); arbiters (`Outside`).
 """
 
@@ -29,8 +29,8 @@ _MAKING: Final = allocate_lock()  # protects the making of an arbiter's `outside
 
 
 class Counted(NamedTuple):
-    """A set of limits: its arbiter, its keys in order, whether leases may be granted ahead of need, and whether one that
-    is released may be used again as it is."""
+    """A set of limits: its arbiter, its keys in order, whether leases may be granted ahead of need, and whether one
+    that is released may be used again as it is."""
 
     arbiter: AnyArbiter
     keys: tuple[str, ...]
@@ -129,7 +129,12 @@ class _Book:
         if kind == kinds.LIMIT_REQUEST:
             self._wait(leases)
             return
-        again = _Once(lambda: self._try(leases, first, 0) or self._tell([kinds.LIMIT_ANSWER, leases[0][0], None]))
+
+        def once_more() -> None:
+            if not self._try(leases, first, 0):
+                self._tell([kinds.LIMIT_ANSWER, leases[0][0], None])
+
+        again = _Once(once_more)
         waits_for = [it for it in {lease.arbiter: None for _, _, lease in leases} if it.outside is not None]
         last = _Last(len(waits_for) + 1, again)
         for arbiter in waits_for:
@@ -151,7 +156,8 @@ class _Book:
     def _grant(self, number: int, index: int, lease: Lease, first: int, count: int) -> None:
         with self._lock:  # so that the process hears of what it is lent before it is asked back
             state = self._open.get(index)
-            lent = now = 0
+            lent = 0
+            now: float = 0
             if count > 0 and self._sets[index].ahead and not (state is not None and state.asked):
                 lent = self._lend(index, lease, first, min(count, _MOST_AHEAD))
                 now = system.now() if index in self._open else 0
@@ -251,7 +257,7 @@ class _Book:
             self._ask_back(list(self._open))
 
     def settle(self, arbiter: AnyArbiter, done: Callable[[], object]) -> None:
-        """Call `done` when what the process has released of this arbiter's by now is taken back, and what it was lent."""
+        """Call `done` when what the process has released by now of this arbiter's, and was lent, is taken back."""
         with self._lock:
             open_ones = [index for index in self._open if self._sets[index].arbiter is arbiter]
             if open_ones:
@@ -317,7 +323,9 @@ class RemoteLeases:
         self.handlers: dict[int, Callable[[Any, Any, list[Any], list[int]], object]] = {
             kinds.LIMIT_TRY: lambda member, channel, message, _: self._book(member, channel).asked(message),
             kinds.LIMIT_REQUEST: lambda member, channel, message, _: self._book(member, channel).asked(message),
-            kinds.LIMIT_RELEASE: lambda member, channel, message, _: self._book(member, channel).take_back(message[1], ()),
+            kinds.LIMIT_RELEASE: lambda member, channel, message, _: self._book(member, channel).take_back(
+                message[1], ()
+            ),
             kinds.LIMIT_WITHDRAW: lambda member, channel, message, _: self._book(member, channel).withdrawn(message[1]),
             kinds.LIMIT_LOOK: lambda member, channel, message, _: self._book(member, channel).looked(message),
             kinds.LIMIT_SPARE: lambda member, channel, message, _: self._book(member, channel).given_back(message),

@@ -3,8 +3,10 @@
 One behavioural suite for every mode: a test that asks for `start` (or `way`) runs once for each entry of `WAYS`. A new
 mode is a new entry there; what has no meaning in a mode stands, with the reason, in `SKIPS`, and nowhere else.
 
-Nothing here sleeps. A test and its worker meet by signals (`new_signal`): in the modes of one process these are
-events; a mode with processes of its own gives `Way.signals` another maker, of signals that are files.
+Nothing here sleeps. A test and its worker meet by signals (`new_signal`), and its worker tells it what was done by
+logs (`new_log`): in the modes of one process these are events and lists; a mode with processes of its own gives `Way`
+other makers, of signals that are pipes and logs that are files. Whether what arrives is the very object that was sent,
+or one like it, is said once: `Way.same`.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import pickle
+import re
 import select
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +92,64 @@ class PipeSignal:
         os.rmdir(os.path.dirname(self.path))
 
 
+class FileLog:
+    """A list that processes share: what they append stands in a file, in one order for all. It travels as its path."""
+
+    def __init__(self, path: str | None = None) -> None:
+        if path is None:
+            fd, path = tempfile.mkstemp(prefix="log-")
+            os.close(fd)
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileLog, (self.path,)
+
+    def append(self, value: Any) -> None:
+        with contextlib.suppress(FileNotFoundError):  # its test is over
+            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            os.write(fd, pickle.dumps(value).hex().encode() + b"\n")  # in one go: it is whole, or not there yet
+            os.close(fd)
+
+    def clear(self) -> None:
+        os.truncate(self.path, 0)
+
+    def _all(self) -> list[Any]:
+        with open(self.path, "rb") as file:
+            return [pickle.loads(bytes.fromhex(line.decode())) for line in file]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+    def close(self) -> None:
+        os.unlink(self.path)
+
+
+class Meeting:
+    """Where so many calls come together, once: each waits here until all are there."""
+
+    def __init__(self, number: int, came: Any, complete: Any) -> None:
+        self._number = number
+        self._came = came
+        self._complete = complete
+
+    def wait(self) -> None:
+        self._came.append(os.getpid())
+        if len(self._came) >= self._number:
+            self._complete.set()
+        self._complete.wait()
+
+
 @dataclass(frozen=True)
 class Way:
     """One way to run a worker.
@@ -94,19 +157,56 @@ class Way:
     Attributes:
         options: what `.options()` is given.
         background: whether a call runs elsewhere, so that its caller goes on meanwhile.
+        same_objects: whether caller and method are in one process, and see the same objects.
         sync_at_once, async_at_once: how many plain and async methods of one handle run at the same time.
         pooled: whether the handle stands for several actors, which share nothing but the class.
-        signals: makes a signal that both sides can use.
+        signals, logs: make a signal and a log that both sides can use.
+        files: the test files that it is for, where that is not all of them.
     """
 
     name: str
     options: dict[str, Any]
     background: bool = True
+    same_objects: bool = True
     sync_at_once: int = 1
     async_at_once: int = 1
     pooled: bool = False
     signals: Callable[[], Any] = Signal
+    logs: Callable[[], Any] = list
+    files: frozenset[str] | None = None
 
+    def same(self, found: Any, sent: Any) -> bool:
+        """Whether a value or an exception has arrived as it should: itself; across processes its equal, of the same
+        type, and an exception with its arguments, attributes, notes and causes."""
+        if self.same_objects:
+            return found is sent
+        if isinstance(sent, BaseException):
+            return _whole(found) == _whole(sent)
+        return type(found) is type(sent) and bool(found == sent)
+
+    def frames_of(self, error: BaseException) -> list[str]:
+        """The names of the functions that an exception came through, here or in the other process."""
+        if self.same_objects:
+            return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        end = error
+        while end.__cause__ is not None:
+            end = end.__cause__
+        assert type(end).__name__ == "RemoteTraceback"
+        return re.findall(r"^  File .*, in (.+)$", str(end), re.MULTILINE)
+
+
+def _whole(error: BaseException | None) -> Any:
+    """All of an exception but its frames: the traceback of the other process hangs at its end, as the cause of what has
+    none."""
+    if error is None or type(error).__name__ == "RemoteTraceback":
+        return None
+    attributes = {name: value for name, value in vars(error).items() if name != "__notes__"}
+    notes = list(getattr(error, "__notes__", ()))
+    return type(error), error.args, attributes, notes, _whole(error.__cause__)
+
+
+_PROCESS: dict[str, Any] = {"same_objects": False, "signals": PipeSignal, "logs": FileLog}
+_WHERE_IT_MATTERS = frozenset({"test_pools", "test_cancelling", "test_ending", "test_exceptions", "test_the_table"})
 
 WAYS = [
     Way("sync", {"mode": "sync"}, background=False),
@@ -114,7 +214,7 @@ WAYS = [
     Way("pool", {"mode": "thread", "max_workers": 4}, sync_at_once=4, async_at_once=4, pooled=True),
     Way("concurrent", {"mode": "thread", "max_concurrency": 4}, sync_at_once=4, async_at_once=4),
     Way("asyncio", {"mode": "asyncio"}, async_at_once=1000),
-    Way("process", {"mode": "process"}, signals=PipeSignal),
+    Way("process", {"mode": "process"}, **_PROCESS),
     Way(
         "demand", {"mode": "thread", "on_demand": True, "max_workers": 3}, sync_at_once=3, async_at_once=3, pooled=True
     ),
@@ -204,7 +304,15 @@ def nursery() -> Iterator[None]:
         thread.join()
 
 
-@pytest.fixture(params=WAYS, ids=lambda way: way.name)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test that asks for a way runs once for each that its file is for."""
+    if "way" in metafunc.fixturenames:
+        file = metafunc.module.__name__.rpartition(".")[2]
+        ways = [way for way in WAYS if way.files is None or file in way.files]
+        metafunc.parametrize("way", ways, ids=[way.name for way in ways], indirect=True)
+
+
+@pytest.fixture
 def way(request: pytest.FixtureRequest) -> Way:
     """The way in which this test runs its workers."""
     found: Way = request.param
@@ -255,6 +363,27 @@ def new_signal(request: pytest.FixtureRequest) -> Iterator[Signals]:
     signals = Signals(make)
     yield signals
     signals.close()
+
+
+@pytest.fixture
+def new_log(way: Way) -> Iterator[Callable[[], Any]]:
+    """`new_log()` makes a list for this test, to which its workers append what they do."""
+    made: list[Any] = []
+
+    def make() -> Any:
+        made.append(way.logs())
+        return made[-1]
+
+    yield make
+    for log in made:
+        if isinstance(log, FileLog):
+            log.close()
+
+
+@pytest.fixture
+def new_meeting(new_log: Callable[[], Any], new_signal: Signals) -> Callable[[int], Meeting]:
+    """`new_meeting(number)`: where so many calls wait for each other."""
+    return lambda number: Meeting(number, new_log(), new_signal())
 
 
 @pytest.fixture

@@ -59,8 +59,8 @@ def busy(worker: Any, way: Any, new_signal: Any) -> tuple[list[Any], Any]:
     return held, go
 
 
-def test_cancel_one_running_and_ten_waiting(start: Start, way: Any, new_signal: Any) -> None:
-    ran: list[int] = []
+def test_cancel_one_running_and_ten_waiting(start: Start, way: Any, new_signal: Any, new_log: Any) -> None:
+    ran = new_log()
     worker = start(Holds, ran)
     held, go = busy(worker, way, new_signal)
     waiting = [worker.run(i) for i in range(10)]
@@ -127,8 +127,8 @@ def test_cancelled_calls_wake_those_who_wait(start: Start, way: Any, new_signal:
     gather(held)
 
 
-def test_wait_for_cancels_what_it_gives_up(start: Start, way: Any, new_signal: Any) -> None:
-    ran: list[int] = []
+def test_wait_for_cancels_what_it_gives_up(start: Start, way: Any, new_signal: Any, new_log: Any) -> None:
+    ran = new_log()
     worker = start(Holds, ran)
     held, go = busy(worker, way, new_signal)
 

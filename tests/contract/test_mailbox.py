@@ -30,22 +30,22 @@ class Logs(Worker):
         go.wait()
 
 
-def test_calls_of_one_thread_run_in_their_order(start: Start) -> None:
-    log: list[Any] = []
+def test_calls_of_one_thread_run_in_their_order(start: Start, new_log: Any) -> None:
+    log = new_log()
     worker = start(Logs, log)
     gather([worker.run(i) for i in range(500)])
     assert log == [(i,) for i in range(500)]
 
 
-def test_async_calls_of_one_thread_start_in_their_order(start: Start) -> None:
-    log: list[Any] = []
+def test_async_calls_of_one_thread_start_in_their_order(start: Start, new_log: Any) -> None:
+    log = new_log()
     worker = start(Logs, log)
     gather([worker.run_later(i) for i in range(500)])
     assert log == [(i,) for i in range(500)]
 
 
-def test_eight_threads_keep_each_its_own_order(start: Start) -> None:
-    log: list[Any] = []
+def test_eight_threads_keep_each_its_own_order(start: Start, new_log: Any) -> None:
+    log = new_log()
     worker = start(Logs, log)
     everything: list[Any] = []
 
@@ -72,8 +72,8 @@ def occupy(worker: Any, way: Any, new_signal: Any) -> tuple[list[Any], Any]:
     return held, go
 
 
-def test_a_full_mailbox_raises(start: Start, way: Any, new_signal: Any) -> None:
-    log: list[Any] = []
+def test_a_full_mailbox_raises(start: Start, way: Any, new_signal: Any, new_log: Any) -> None:
+    log = new_log()
     worker = start(Logs, log, options={"mailbox_size": 3, "on_full": "raise"})
     held, go = occupy(worker, way, new_signal)
     accepted = [worker.run(i) for i in range(3)]
@@ -87,8 +87,8 @@ def test_a_full_mailbox_raises(start: Start, way: Any, new_signal: Any) -> None:
     assert worker.run(4).exception() is None
 
 
-def test_a_full_mailbox_blocks_until_there_is_room(start: Start, way: Any, new_signal: Any) -> None:
-    log: list[Any] = []
+def test_a_full_mailbox_blocks_until_there_is_room(start: Start, way: Any, new_signal: Any, new_log: Any) -> None:
+    log = new_log()
     worker = start(Logs, log, options={"mailbox_size": 1})
     held, go = occupy(worker, way, new_signal)
     futures = [worker.run(0)]
@@ -111,8 +111,8 @@ def test_a_full_mailbox_blocks_until_there_is_room(start: Start, way: Any, new_s
     assert sorted(log) == [(0,), (1,)]
 
 
-def test_everything_gets_through_a_mailbox_of_one(start: Start) -> None:
-    log: list[Any] = []
+def test_everything_gets_through_a_mailbox_of_one(start: Start, new_log: Any) -> None:
+    log = new_log()
     worker = start(Logs, log, options={"mailbox_size": 1})
     everything: list[Any] = []
 
@@ -128,10 +128,10 @@ def test_everything_gets_through_a_mailbox_of_one(start: Start) -> None:
     assert len(log) == 400
 
 
-def test_calls_that_wait_for_an_argument_count(start: Start, way: Any, new_signal: Any) -> None:
+def test_calls_that_wait_for_an_argument_count(start: Start, way: Any, new_signal: Any, new_log: Any) -> None:
     import concurrent.futures
 
-    log: list[Any] = []
+    log = new_log()
     worker = start(Logs, log, options={"mailbox_size": 2, "on_full": "raise"})
     pending: concurrent.futures.Future[int] = concurrent.futures.Future()
     waiting = [worker.run(pending), worker.run(pending)]

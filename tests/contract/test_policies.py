@@ -72,8 +72,8 @@ class Flaky(Worker):
 
 
 @pytest.mark.parametrize("method", ["call", "call_later"])
-def test_a_call_is_tried_again(start: Start, method: str) -> None:
-    log: list[Any] = []
+def test_a_call_is_tried_again(start: Start, method: str, new_log: Any) -> None:
+    log = new_log()
     worker = start(Flaky, log, options={"num_retries": 2, **AT_ONCE})
     assert getattr(worker, method)().result() == 3
     assert log == [method] * 3
@@ -90,8 +90,8 @@ def test_out_of_retries_it_is_the_last_exception(start: Start, method: str) -> N
     assert "attempt 1: ConnectionError: attempt 1" in notes
 
 
-def test_by_method(start: Start) -> None:
-    log: list[Any] = []
+def test_by_method(start: Start, new_log: Any) -> None:
+    log = new_log()
     worker = start(Flaky, log, options={"num_retries": {"*": 0, "call": 5}, **AT_ONCE})
     with pytest.raises(ValueError, match="wrong"):
         worker.wrong().result()
@@ -99,8 +99,8 @@ def test_by_method(start: Start) -> None:
     assert worker.call().result() == 3
 
 
-def test_retry_on(start: Start) -> None:
-    log: list[Any] = []
+def test_retry_on(start: Start, new_log: Any) -> None:
+    log = new_log()
     worker = start(Flaky, log, options={"num_retries": 5, "retry_on": [ConnectionError], **AT_ONCE})
     with pytest.raises(ValueError, match="wrong"):
         worker.wrong().result()
@@ -112,15 +112,15 @@ def test_retry_on(start: Start) -> None:
 
 
 @pytest.mark.parametrize(("outer", "inner"), [("outer", "call"), ("outer_later", "call_later")])
-def test_a_named_method_is_tried_again_from_inside_too(start: Start, outer: str, inner: str) -> None:
-    log: list[Any] = []
+def test_a_named_method_is_tried_again_from_inside_too(start: Start, outer: str, inner: str, new_log: Any) -> None:
+    log = new_log()
     worker = start(Flaky, log, options={"num_retries": {"*": 0, inner: 2}, **AT_ONCE})
     assert getattr(worker, outer)().result() == 3
     assert log == [inner] * 3
 
 
-def test_a_policy_for_all_holds_from_outside_only(start: Start) -> None:
-    log: list[Any] = []
+def test_a_policy_for_all_holds_from_outside_only(start: Start, new_log: Any) -> None:
+    log = new_log()
     worker = start(Flaky, log, options={"num_retries": 2, **AT_ONCE})
     assert worker.outer().result() == 3
     log.clear()
@@ -131,8 +131,8 @@ def test_a_policy_for_all_holds_from_outside_only(start: Start) -> None:
 
 @pytest.mark.parametrize("method", ["static_call", "class_call"])
 @pytest.mark.parametrize("named", [False, True])
-def test_static_and_class_methods_are_tried_again(start: Start, method: str, named: bool) -> None:
-    log: list[Any] = []
+def test_static_and_class_methods_are_tried_again(start: Start, method: str, named: bool, new_log: Any) -> None:
+    log = new_log()
     retries: Any = {"*": 0, method: 2} if named else 2
     worker = start(Flaky, [], options={"num_retries": retries, **AT_ONCE})
     assert getattr(worker, method)(log).result() == 3
@@ -278,8 +278,8 @@ def test_errors_of_limits_are_the_calls(start: Start) -> None:
 
 
 @pytest.mark.parametrize("method", ["forget", "forget_later"])
-def test_a_failed_attempt_gives_its_limits_back_before_the_next(start: Start, method: str) -> None:
-    log: list[Any] = []
+def test_a_failed_attempt_gives_its_limits_back_before_the_next(start: Start, method: str, new_log: Any) -> None:
+    log = new_log()
     one = [ResourceLimit(key="slots", capacity=1)]
     worker = start(Limited, log, options={"limits": one, "num_retries": 4, **AT_ONCE})
     with pytest.raises(ConnectionError):
@@ -390,8 +390,8 @@ def test_call_timeout_holds_over_all_attempts(start: Start, way: Any) -> None:
         worker.call().result(timeout=20)
 
 
-def test_stop_leaves_a_wait_between_attempts(start: Start) -> None:
-    log: list[Any] = []
+def test_stop_leaves_a_wait_between_attempts(start: Start, new_log: Any) -> None:
+    log = new_log()
     worker = start(Flaky, log, 99, options={"num_retries": 5, "retry_wait": 3600, "retry_jitter": 0})
     futures = [worker.call(), worker.call_later()]
     worker.stop(timeout=0)

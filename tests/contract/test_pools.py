@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,20 +18,19 @@ Start = Callable[..., Any]
 
 
 class Who(Worker):
-    def who(self) -> int:
-        return threading.get_ident()
+    """Its calls tell which actor ran them."""
 
-    def me(self) -> int:
-        return id(self)
+    def me(self) -> tuple[int, int]:
+        return os.getpid(), id(self)
 
-    def meet(self, barrier: threading.Barrier) -> int:
-        barrier.wait(10)
-        return id(self)
+    def meet(self, meeting: Any) -> tuple[int, int]:
+        meeting.wait()
+        return self.me()
 
-    def hold(self, began: Any, go: Any) -> int:
+    def hold(self, began: Any, go: Any) -> tuple[int, int]:
         began.set()
         go.wait()
-        return id(self)
+        return self.me()
 
     def fail(self) -> None:
         raise ValueError
@@ -40,19 +41,20 @@ class Who(Worker):
 
 def test_length_and_repr(start: Start, way: Any) -> None:
     worker = start(Who)
-    assert len(worker) == {"pool": 4, "demand": 0}.get(way.name, 1)
+    assert len(worker) == (0 if way.name == "demand" else way.options.get("max_workers", 1))
     assert bool(worker)
     text = repr(worker)
     assert "Who" in text
     assert way.options["mode"] in text
-    assert ("4 workers" in text) is (way.name == "pool")
+    many = way.options.get("max_workers", 1)
+    assert (f"{many} workers" in text) is (len(worker) > 1)
 
 
-def test_so_many_calls_run_at_once(start: Start, way: Any) -> None:
+def test_so_many_calls_run_at_once(start: Start, way: Any, new_meeting: Any) -> None:
     worker = start(Who)
-    barrier = threading.Barrier(way.sync_at_once)
     for _ in range(5):
-        found = gather([worker.meet(barrier) for _ in range(way.sync_at_once)], timeout=20)
+        meeting = new_meeting(way.sync_at_once)
+        found = gather([worker.meet(meeting) for _ in range(way.sync_at_once)], timeout=20)
         assert len(set(found)) == (way.sync_at_once if way.pooled else 1)
 
 
@@ -84,7 +86,7 @@ def test_pool_figures(start: Start, way: Any) -> None:
     assert stats["load_balancer"]["algorithm"] == ("Random" if demand else "RoundRobin")
     assert stats["load_balancer"]["total_dispatched"] >= 12
     assert stats["stopped"] is False
-    assert stats["max_queued_tasks"] is None
+    assert stats["max_queued_tasks"] == (None if way.same_objects else 100)
     assert stats["done"] == 12
     worker.stop()
     assert worker.get_pool_stats()["stopped"] is True
@@ -135,8 +137,8 @@ def pool_of_three(new_signal: Any) -> Any:
 
 def test_round_robin_takes_each_in_turn(pool_of_three: Any) -> None:
     worker = pool_of_three("round_robin")
-    barrier = threading.Barrier(3)
-    first = gather([worker.meet(barrier) for _ in range(3)])
+    meeting = threading.Barrier(3)
+    first = gather([worker.meet(meeting) for _ in range(3)])
     assert len(set(first)) == 3
     counts = Counter(worker.me().result() for _ in range(30))
     assert len(counts) == 3
@@ -220,13 +222,13 @@ def test_on_demand_is_bounded() -> None:
     assert Counts.now == 0
 
 
-def test_threads_are_named_after_their_worker(start: Start, way: Any) -> None:
+def test_threads_and_processes_are_named_after_their_worker(start: Start, way: Any) -> None:
     class Named(Worker):
-        def name(self) -> str:
-            return threading.current_thread().name
+        def names(self) -> tuple[str, str]:
+            return threading.current_thread().name, Path("/proc/self/comm").read_text()
 
-    name = start(Named).name().result()
-    assert ("Named" in name) is way.background
+    thread, process = start(Named).names().result()
+    assert ("Named" in (thread if way.same_objects else process)) is way.background
 
 
 def test_two_hundred_actors() -> None:

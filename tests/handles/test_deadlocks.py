@@ -101,9 +101,7 @@ def test_each_other(start: Start, mode: str) -> None:
         all_answer(one, two)
 
 
-@pytest.mark.parametrize(
-    "method", ["ask_by_gather", "ask_by_wait", "ask_by_await", "ask_by_async_gather"]
-)
+@pytest.mark.parametrize("method", ["ask_by_gather", "ask_by_wait", "ask_by_await", "ask_by_async_gather"])
 def test_every_kind_of_wait(start: Start, method: str) -> None:
     one, two = pair(start, "process")
     with pytest.raises(DeadlockError):

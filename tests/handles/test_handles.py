@@ -127,13 +127,13 @@ class Caller(Worker):
     def pass_on(self, to: Any, handle: Any) -> Any:
         return to.add(handle, 1).result(timeout=SECONDS)
 
-    def gather_many(self, count: int) -> list[int]:
+    def gather_many(self, count: int) -> Any:
         return gather([self.kept.add(1) for _ in range(count)])
 
-    def append_many(self, base: int, count: int) -> list[int]:
+    def append_many(self, base: int, count: int) -> Any:
         for number in range(count):
             self.kept.append(base + number)
-        return self.kept.all_seen().result(timeout=SECONDS)  # type: ignore[no-any-return]
+        return self.kept.all_seen().result(timeout=SECONDS)
 
     def chain(self) -> Any:
         one = self.kept.add(1)
@@ -242,9 +242,6 @@ class Caller(Worker):
             go.set()
             held.result(timeout=SECONDS)
 
-    def many_with_bound(self, count: int) -> list[int]:
-        return gather([self.kept.add(1) for _ in range(count)])
-
     def make(self, mode: str, value: int) -> Any:
         self.kept = Counter.options(mode=mode).init(value)
         return self.kept
@@ -280,13 +277,9 @@ class Caller(Worker):
             return file.read().decode()
 
 
-def blocking_add(handle: Any) -> Any:
-    return handle.add(1)
-
-
 class Blocking(Worker):
     def add(self, handle: Any) -> Any:
-        return blocking_add(handle)
+        return handle.add(1)
 
 
 # -- as arguments, attributes, results -----------------------------------------------------------------------------------
@@ -470,7 +463,7 @@ def test_a_full_mailbox_is_said_at_the_line_of_the_call(start: Start, mode: str,
 @pytest.mark.parametrize("mode", ["thread", "process"], indirect=True)
 def test_a_full_mailbox_holds_its_callers_up(start: Start, mode: str) -> None:
     caller = start(Caller, "process", start(Counter, mode, mailbox_size=2))
-    assert caller.many_with_bound(50).result(SECONDS) == list(range(1, 51))
+    assert caller.gather_many(50).result(SECONDS) == list(range(1, 51))
 
 
 # -- ends ----------------------------------------------------------------------------------------------------------------
