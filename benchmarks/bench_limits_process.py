@@ -37,7 +37,7 @@ def per_second(worker: Any, seconds: float, requested: Any) -> float:
     """By both processes together."""
     until = time.monotonic() + seconds
     futures = [worker.take(until, requested) for _ in range(2)]
-    return sum(future.result() for future in futures) / seconds
+    return float(sum(future.result() for future in futures)) / seconds
 
 
 def ask(address: str, seconds: float, answer: Any) -> None:

@@ -118,7 +118,7 @@ class RemoteHandle(Handle[W]):
 
 
 class _Hold(Anchor):
-    """Held by a remote handle and by each of its functions; when nobody holds any of them, the address is given back."""
+    """Held by a remote handle and by each of its functions; when nobody holds any, the address is given back."""
 
     __slots__ = ()
 

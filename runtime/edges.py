@@ -120,7 +120,7 @@ class Edge:
         with Arriving(self, codec.tickets_of(body)):
             return codec.unpack_call(how, body, buffers)
 
-    # -- calls, questions: from any thread -------------------------------------------------------------------------------
+    # -- calls, questions: from any thread -----------------------------------------------------------------------------
 
     def call(self, ticket: int, call: Any, *, waits_for_room: bool) -> None:
         """Send a call to the handle of that ticket.
@@ -298,7 +298,7 @@ class Edge:
             call.abandon(self.gone())
 
     def after_fork_in_child(self) -> None:
-        """The line is the parent's. End the copies of open calls, without their hooks: those run in the parent, once."""
+        """The line is the parent's. End the copies of open calls, without hooks: those run in the parent, once."""
         self.forked = True
         self._lock = allocate_lock()
         for call in list(self._open.values()):
@@ -383,8 +383,8 @@ def parent(wire: Any) -> Edge:
 
 def _forked() -> BaseException:
     return ForkedHandleError(
-        "this handle came to the process that has called os.fork(); its line to the worker is that process's. Make a new "
-        "worker in the child, or start children with multiprocessing's 'spawn' or 'forkserver'."
+        "this handle came to the process that has called os.fork(); its line to the worker is that process's. Make a "
+        "new worker in the child, or start children with multiprocessing's 'spawn' or 'forkserver'."
     )
 
 

@@ -23,8 +23,8 @@ from concurry.runtime.arguments import PLAIN
 from concurry.runtime.foreign import ConcurrentFuture
 from concurry.runtime.future import PENDING, BaseFuture
 from concurry.runtime.mailbox import Bound, Mailbox
-from concurry.runtime.settle import interrupt
 from concurry.runtime.notifier import helper
+from concurry.runtime.settle import interrupt
 from concurry.runtime.waits import here
 from concurry.transports.errors import EncodeError
 
@@ -93,6 +93,7 @@ class Intake:
         """The same for actors elsewhere: the call is encoded here, in the caller's thread. One that cannot be has
         failed, and nothing else."""
         from concurry.runtime.wire_future import WireFuture
+        from concurry.transports.codec import pack_scalars
 
         new, cls, plain, pending = WireFuture.__new__, WireFuture, PLAIN, PENDING
         submit, mailbox, owner = self.submit, self.mailbox, self
@@ -106,19 +107,24 @@ class Intake:
             call._stage = 0
             call._veto = call._hooks = call._result = call._exception = call.extra = call.carried = None
             call.name = name
-            call.args = args
-            call.kwargs = kwargs or None
             call.owner = owner
-            if bounded or (
-                unwrap and not (plain.issuperset(map(type, args)) and plain.issuperset(map(type, kwargs.values())))
-            ):
-                submit(call)
-                return call
-            try:
-                encode(call)
-            except EncodeError as error:
-                owner.refused(call, error)
-                return call
+            frame = None if bounded or kwargs else pack_scalars(name, args)
+            if frame is not None:  # scalars only: there is no future among them
+                call.args = frame
+                call.kwargs = None
+            else:
+                call.args = args
+                call.kwargs = kwargs or None
+                if bounded or (
+                    unwrap and not (plain.issuperset(map(type, args)) and plain.issuperset(map(type, kwargs.values())))
+                ):
+                    submit(call)
+                    return call
+                try:
+                    encode(call)
+                except EncodeError as error:
+                    owner.refused(call, error)
+                    return call
             append(call)
             if ready:
                 match(call)

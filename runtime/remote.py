@@ -91,6 +91,9 @@ class RemoteActor:
             came = wire.receive()
             if came is None:
                 return None
+            first, carried, items, buffers = came
+            if len(items) == 1 and carried is None and buffers is None and items[0] is not None:
+                return RemoteCall(wire, first, items[0])
             waiting.extend(calls_of(wire, *came))
         call: RemoteCall = waiting.popleft()
         return call
@@ -115,7 +118,14 @@ class RemoteActor:
         here.member = here.inside = waits.trunk = self
         self.wire.looks_for_more = True
         try:
-            serve_calls(self.take, self.take, actor, self)
+            take = self.take
+            if self._most_calls is None and self._most_memory is None:  # the short way, where calls stand ready
+                waiting, popleft = self.wire.waiting, self.wire.waiting.popleft
+
+                def take() -> RemoteCall | None:
+                    return popleft() if waiting else self.take()
+
+            serve_calls(take, take, actor, self)
         finally:
             actor.close()
             here.member = here.inside = None

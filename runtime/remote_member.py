@@ -135,7 +135,7 @@ class RemoteMember(Member):
 
             def gone() -> BaseException:
                 return WorkerDiedError(
-                    f"worker {self} died of {reason}, and with it the worker that it had made, or was given, for others",
+                    f"worker {self} died of {reason}, and with it what it had made or passed on",
                     worker=str(self),
                     pid=reason.pid,
                     exit_code=reason.exit_code,

@@ -3,9 +3,9 @@
     edge's thread: accept --> helper, or the pool's entrance: decode or pass on --> the pool's intake --> future
     future ends --hook--> helper: encode or pass on --> CALL_ENDED
 
-Guarantees: such a call is an ordinary accepted call of the pool: its mailbox, bound, retries and limits hold. Calls reach
-it in the order in which they came. What is encoded already, and goes to a process, is passed on as it came; so is a
-result that comes from one. Handles among the arguments or in the result are never passed on so: they travel by edges.
+Guarantees: such a call is an ordinary accepted call of the pool: its mailbox, bound, retries and limits hold. Calls
+reach it in the order in which they came. What is encoded already, and goes to a process, is passed on as it came; so is
+a result that comes from one. Handles among the arguments or in the result are never passed on so: they travel by edges.
 When the caller's process dies, its calls go on, and nobody is told their ends.
 A pool whose calls run in the caller's thread (sync), or may have to wait to be accepted (a bound that blocks), has an
 entrance of its own: a thread that lives while there is something to do.
@@ -101,8 +101,8 @@ class Served:
             here.member = before
 
     def _submitter(self, pool: Any, intake: Any) -> Any:
-        """On whose behalf this thread acts. A sync pool's calls run here, as its one actor; an actor that submits to its
-        own full mailbox must be known, for it would wait for itself."""
+        """On whose behalf this thread acts. A sync pool's calls run here, as its one actor; an actor that submits to
+        its own full mailbox must be known, for it would wait for itself."""
         if pool.transport.direct:
             return pool.members[0]
         caller = self._edge.member

@@ -114,8 +114,8 @@ def _enter(me: Any, futures: Iterable[Any]) -> _Wait | None:
 
 
 def needed_by(future: Any) -> Any:
-    """The one actor or lane that must go on for the future to end, or the call that was sent to a handle elsewhere, whose
-    owner knows; None where it is done, or there is no such one."""
+    """The one actor or lane that must go on for the future to end, or the call that was sent to a handle elsewhere,
+    whose owner knows; None where it is done, or there is no such one."""
     if future.done() or future.owner is None:
         return None
     taker = future.owner.sole_member()
@@ -149,8 +149,8 @@ def _walk(stack: list[list[Any]], goal: Any) -> tuple[list[Any] | None, list[lis
 
 
 def _which(order: list[Any], first: Any) -> int | None:
-    """Which of a wait's targets a probe follows: below 0 for those of this process; for calls that were sent, the number
-    of the call, which who receives the probe fills in."""
+    """Which of a wait's targets a probe follows: below 0 for those of this process; for calls that were sent, their
+    number, which who receives the probe fills in."""
     return None if hasattr(first, "edge") else -1 - order.index(first)
 
 

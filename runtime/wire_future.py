@@ -36,7 +36,7 @@ class Unread:
         self.body = body
         self.parcel = parcel
         self.failed = failed
-        self.handles = handles  # those that came with it: `luggage.Arriving`, which gives them back where nobody reads it
+        self.handles = handles  # that came with it: `luggage.Arriving`, which gives them back if nobody reads it
         self.lock = allocate_lock()  # held by who decodes: the others wait for the same object
 
 

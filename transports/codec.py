@@ -88,6 +88,16 @@ def pack_call(
             raise _refusal(method, args, kwargs, error) from error
 
 
+def pack_scalars(method: str, args: tuple[Any, ...]) -> bytes | None:
+    """A call with nothing but small scalars, by position: the frame that `pack_call` makes of it, in half the time.
+    None: it is another kind of call."""
+    for value in args:
+        kind = type(value)
+        if kind not in _NUMBERS and (kind not in _SIZED or len(value) >= INLINE):
+            return None
+    return _packed((method, PLAIN, (args, None)))
+
+
 def pack_result(call_id: int, value: Any) -> tuple[bytes, list[memoryview] | None]:
     """The reply to a call that returned, and the buffers that go beside it. Raises EncodeError."""
     kind = type(value)
@@ -308,7 +318,7 @@ def unpack_call(how: Any, body: Any, buffers: list[Any] | None) -> tuple[tuple[A
             args, kwargs = body
             if kwargs is None or (type(kwargs) is dict and all(type(name) is str for name in kwargs)):
                 return tuple(args), kwargs
-    elif how == PICKLED or how == CARRYING:
+    elif how in (PICKLED, CARRYING):
         rebuilt = _rebuilt(body if how == PICKLED else stream_of(body), buffers, "the arguments")
         if type(rebuilt) is tuple and len(rebuilt) == 2:
             args, kwargs = rebuilt

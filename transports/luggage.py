@@ -1,4 +1,4 @@
-"""What a message carries beside values: handles, which are addresses. Where they meet pickle, this says for whom it works.
+"""What a message carries beside values: handles, which are addresses. This says for which pickles they are valid.
 
     Packing: around the pickling of a message    handle.__reduce__ --check_in--> a ticket; the message is `Carrying` now
     Arriving: around its unpickling              the ticket becomes a handle there, or is given back
@@ -7,8 +7,8 @@ Guarantees: each ticket of a message that has arrived is given back once: at the
 was made of it, else with that handle's end; also where nobody ever unpickles the message. Outside of both a handle
 cannot be pickled (`check_in` says None). A message without handles pays for this with two attributes of its thread.
 Assumes: a message is pickled and unpickled in one go, in one thread.
-Called by: `codec` (Packing), whoever sends a `Carrying` message (the runtime lends its handles to the receiver), whoever
-unpickles one (Arriving), the handle.
+Called by: `codec` (Packing), whoever sends a `Carrying` message (the runtime lends its handles to the receiver),
+whoever unpickles one (Arriving), the handle.
 """
 
 from __future__ import annotations

@@ -36,7 +36,14 @@ log = logging.getLogger("concurry")
 
 _LINE_FD = 3  # where a new interpreter finds its end of the line
 _TITLE_ROOM = " " * 48  # an argument that makes room for a title, which stands where the arguments were
-_PRELOADED = ("cloudpickle", "msgpack", "zmq", "concurry.transports.child", "concurry.runtime.remote")
+_PRELOADED = (
+    "cloudpickle",
+    "concurry.transports.child",
+    "concurry.transports.wire",
+    "concurry.runtime.remote",
+    "concurry.worker",
+    "concurry.planning",
+)
 
 
 class Nursery:

@@ -42,6 +42,7 @@ class Outbox:
         self._channel = channel
         self._job = job
         self._push = push
+        self._send = parcel.sender(push)
         self._lock = allocate_lock()  # protects the fields here; innermost
         self._aside: deque[tuple[int, list[Any]] | None] = deque()  # what the helper sends; None: END
         self._closed = self._collected = False
@@ -50,10 +51,24 @@ class Outbox:
         """Send calls, which have begun as far as this process knows. Never blocks, never raises."""
         with self._lock:
             collected = self._collected
-            if not collected:
+            if not collected and not (len(calls) == 1 and self._send_one(calls[0])):
                 self._number(calls)
         if collected:  # it is gone: they wait for another one
             self._job.given_back(self._channel, [call for call in calls if call.reopen()])
+
+    def _send_one(self, call: Any) -> bool:
+        """The short way of one small call. False: it must go the long one."""
+        encoded = call.args
+        if call.kwargs is not None or call.carried is not None or encoded is None or self._closed or self._aside:
+            return False
+        self.last = number = self.last + 1
+        call.extra = self._channel
+        self.under_way[number] = call
+        try:
+            self._send(parcel.header(parcel.CALLS, number) + encoded, parcel.NOBLOCK)
+        except zmq.Again:  # the child is gone, and its sentinel will say so
+            log.debug("%s: a message could not be sent any more", self._job.who)
+        return True
 
     def _number(self, calls: list[Any]) -> None:
         first, under_way, channel = self.last + 1, self.under_way, self._channel
@@ -115,7 +130,7 @@ class Outbox:
         """Under the lock."""
         try:
             if len(frames) == 1:
-                self._push.send(frames[0], zmq.NOBLOCK)
+                self._send(frames[0], parcel.NOBLOCK)
             else:
                 self._push.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:  # the child is gone, and its sentinel will say so

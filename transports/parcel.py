@@ -17,6 +17,7 @@ import logging
 from typing import Any, Final
 
 import msgpack
+import zmq
 
 from concurry.transports.errors import ProtocolError
 
@@ -24,7 +25,13 @@ log = logging.getLogger("concurry")
 
 CALLS, END, REPLIES = 1, 2, 3  # kinds of header
 PIECE: Final = 64 << 20  # bytes of a buffer that one frame holds at most
+NOBLOCK: Final = int(zmq.NOBLOCK)  # an int: an enum's member costs more than sending
 MAX_FRAME: Final = 128 << 20  # bytes: a peer that announces a larger frame is cut off
+
+
+def sender(socket: Any) -> Any:
+    """`socket.send(frame, flags)` without the layer in Python that pyzmq has for what we do not use: trackers, views."""
+    return super(zmq.Socket, socket).send if isinstance(socket, zmq.Socket) else socket.send
 
 
 def header(kind: int, number: int, more: Any = None, ref: Any = None, sizes: Any = None) -> bytes:

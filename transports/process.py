@@ -23,7 +23,6 @@ from socket import socket
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from concurry.transports import codec, control, hub, parcel
 from concurry.transports.base import Channel, Job, Transport
@@ -31,6 +30,7 @@ from concurry.transports.board import Board
 from concurry.transports.control import Control, in_memory, pair
 from concurry.transports.ending import Ending, send_signal
 from concurry.transports.errors import ProtocolError, WorkerInitError
+from concurry.transports.events import event_of
 from concurry.transports.gate import Gate
 from concurry.transports.memory import Memory
 from concurry.transports.nursery import status_of
@@ -218,10 +218,10 @@ class ProcessChannel(Channel):
     def _on_monitor(self, _: int) -> None:
         while True:
             try:
-                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+                event, _value = event_of(self._monitor.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 return
-            if event["event"] == zmq.EVENT_DISCONNECTED:
+            if event == zmq.EVENT_DISCONNECTED:
                 self._hub.forget(self._monitor.fileno())
                 self._ending.silent()  # what it had sent before has come
                 return

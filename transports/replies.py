@@ -15,22 +15,24 @@ Called by: the channel (owns it), the hub, futures that are waited for (through 
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import select
-import time
 from _thread import allocate_lock
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 import zmq
+from zmq.backend import zmq_poll
 
 from concurry.transports import codec, parcel
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
+
+IN: Final = int(zmq.POLLIN)
+_NOBLOCK: Final = (parcel.NOBLOCK,)
+_LONGEST_MS: Final = 1 << 30  # a wait for longer ends early, and goes on as everybody's does
 
 
 class Replies:
@@ -56,7 +58,7 @@ class Replies:
         self._under_way = under_way
         self._told = told
         self._parcels = parcels
-        self._receive = functools.partial(pull.recv, zmq.NOBLOCK)
+        self._only = [(pull, IN)]
         self._turn = allocate_lock()  # whose turn it is to receive; protects the socket and the inbox
         self._inbox: list[bytes] = []
         self._hub: Any = None
@@ -67,9 +69,7 @@ class Replies:
         self._hub, self._fd = hub, self.pull.fileno()
         # A file, which knows whether it is closed.
         self._wake = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
-        self._poll = select.poll()
-        for fd in (self._fd, pidfd, self._wake.fileno()):
-            self._poll.register(fd, select.POLLIN)
+        self._sources = [(self.pull, IN), (pidfd, IN), (self._wake.fileno(), IN)]
         hub.watch(self._fd, self.on_news)
         self.on_news(0)
 
@@ -83,11 +83,9 @@ class Replies:
                 self._work_off()
 
     def _fetch(self) -> None:
-        try:
-            # In C from end to end: what has been received is in the inbox, also where a Ctrl-C ends this line.
-            self._inbox.extend(iter(self._receive, None))
-        except zmq.Again:
-            return
+        only, inbox, receive = self._only, self._inbox, self.pull.recv
+        while zmq_poll(only, 0):  # cheaper than a receive that says there is nothing
+            inbox.extend(map(receive, _NOBLOCK))  # in C from end to end: a Ctrl-C falls before or after it
 
     def _work_off(self) -> None:
         inbox = self._inbox
@@ -153,8 +151,8 @@ class Replies:
             self._hub.pause(self._fd)
             try:
                 future.add_hook(hook)
-                self._fetch()
-                if not self._inbox and self._sleep(timeout):
+                # Whoever had the turn before has read all there was: what came since then has made the socket ready.
+                if self._sleep(timeout):
                     self._fetch()
                 future.remove_hook(hook)
                 if len(self._inbox) == 1 and len(self._under_way) == 1:
@@ -168,18 +166,12 @@ class Replies:
     def _sleep(self, timeout: float | None) -> bool:
         """Wait for news. True: there are some; False: the time is over, the child is gone, or the call was ended by
         somebody else."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            left = None if end is None else max(0.0, end - time.monotonic()) * 1000
-            ready = self._poll.poll(None if left is None else min(left, 1e9))
-            if ready and ready[0][0] == self._fd:
-                if int(self.pull.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                    return True
-                if len(ready) == 1:  # news of no message
-                    continue
-            if ready and ready[-1][0] == self._wake.fileno():
-                self._wake.read(8)
-            return False
+        ready = zmq_poll(self._sources, -1 if timeout is None else min(int(timeout * 1000) + 1, _LONGEST_MS))
+        if ready and ready[0][0] is self.pull:
+            return True
+        if ready and ready[-1][0] == self._wake.fileno():
+            self._wake.read(8)
+        return False
 
     def wake_leader(self) -> None:
         """Whoever leads shall look up."""

@@ -24,14 +24,15 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from concurry.transports import control, folder, parcel
 from concurry.transports.board import Board
 from concurry.transports.codec import read
 from concurry.transports.control import Control
 from concurry.transports.errors import ProtocolError
+from concurry.transports.events import event_of
 from concurry.transports.memory import Memory
+from concurry.transports.parcel import sender
 
 _HOLD_NS = 1_000_000  # how long a reply may wait for others
 _QUICK_NS = 100_000  # calls that take less, in the mean, are replied to in batches
@@ -88,6 +89,7 @@ class Wire:
         self._ear.start()
         self._calls = self._connected(zmq.PULL, self._boot["calls"])
         self._replies = self._connected(zmq.PUSH, self._boot["replies"])
+        self._send = sender(self._replies)
 
     def _connected(self, kind: int, address: str) -> Any:
         made = self._context.socket(kind)
@@ -99,13 +101,13 @@ class Wire:
         monitor = made.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | _FAILURES)
         try:
             made.connect(address)
-            event = parse_monitor_message(monitor.recv_multipart())
-            if event["event"] != zmq.EVENT_CONNECTED:
-                raise Stranger(f"{self.who}: its socket could not be reached ({event['event']!r})")
-            self._check_server(int(event["value"]))
-            event = parse_monitor_message(monitor.recv_multipart())
-            if event["event"] != zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                raise Stranger(f"{self.who}: its socket refused it ({event['event']!r})")
+            event, fd = event_of(monitor.recv_multipart())
+            if event != zmq.EVENT_CONNECTED:
+                raise Stranger(f"{self.who}: its socket could not be reached ({zmq.Event(event)!r})")
+            self._check_server(fd)
+            event, _ = event_of(monitor.recv_multipart())
+            if event != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                raise Stranger(f"{self.who}: its socket refused it ({zmq.Event(event)!r})")
         finally:
             made.disable_monitor()
             monitor.close(linger=0)
@@ -159,6 +161,12 @@ class Wire:
             return
         self.board.keep(reply)
         out = self._out
+        if not out and not self.waiting:  # by far the most frequent, where calls come one by one
+            self._calls_ended = self._busy_ns = 0
+            self.replied += 1
+            with self._out_lock:
+                self._send(parcel.header(parcel.REPLIES, busy_ns) + reply, parcel.NOBLOCK)
+            return
         out.append(reply)  # without the lock: who flushes takes away what it has seen, and no more
         if self._mean_ns < _QUICK_NS:
             held = len(out)
@@ -188,7 +196,7 @@ class Wire:
                 batch = out[:]
                 if batch:
                     del out[: len(batch)]
-                    self._replies.send(self._header(None, None) + b"".join(batch), zmq.NOBLOCK)
+                    self._send(self._header(None, None) + b"".join(batch), parcel.NOBLOCK)
 
     def _header(self, ref: Any, sizes: Any) -> bytes:
         calls, spent = self._calls_ended, self._busy_ns

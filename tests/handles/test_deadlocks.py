@@ -84,7 +84,7 @@ def all_answer(*nodes: Any) -> None:
 def test_a_call_to_oneself(start: Start) -> None:
     node = start(Node, "process")
     node.know(node).result(SECONDS)
-    with pytest.raises(DeadlockError, match="Node would wait for ever: Node -> Node. The call itself is accepted"):
+    with pytest.raises(DeadlockError, match=r"Node would wait for ever: Node -> Node\. The call itself is accepted"):
         node.ask(1).result(SECONDS)
     all_answer(node)
     node.only_call().result(SECONDS)
@@ -162,7 +162,7 @@ def test_between_a_thread_here_and_an_actor_of_a_child(start: Start) -> None:
 
 
 def test_what_is_only_called_is_no_deadlock(start: Start, mode: str, new_signal: Any) -> None:
-    one, two = pair(start, mode)
+    one, _ = pair(start, mode)
     done = new_signal()
     one.only_call(done).result(SECONDS)
     done.wait()

@@ -282,7 +282,7 @@ class Blocking(Worker):
         return handle.add(1)
 
 
-# -- as arguments, attributes, results -----------------------------------------------------------------------------------
+# -- as arguments, attributes, results ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("caller_mode", ["thread", "asyncio", "sync", "process"])
@@ -380,7 +380,7 @@ def test_large_array(start: Start, mode: str) -> None:
     assert back[-1] == 999_999
 
 
-# -- calls ---------------------------------------------------------------------------------------------------------------
+# -- calls -------------------------------------------------------------------------------------------------------------
 
 
 def test_order_and_many(start: Start, mode: str) -> None:
@@ -466,7 +466,7 @@ def test_a_full_mailbox_holds_its_callers_up(start: Start, mode: str) -> None:
     assert caller.gather_many(50).result(SECONDS) == list(range(1, 51))
 
 
-# -- ends ----------------------------------------------------------------------------------------------------------------
+# -- ends --------------------------------------------------------------------------------------------------------------
 
 
 def test_stop_through_a_proxy(start: Start, mode: str) -> None:
@@ -558,7 +558,7 @@ def test_a_forked_child_is_refused(start: Start) -> None:
     assert caller.add_kept(1).result(SECONDS) == 1
 
 
-# -- who keeps whom --------------------------------------------------------------------------------------------------------
+# -- who keeps whom ----------------------------------------------------------------------------------------------------
 
 
 def _gone(handle: Any) -> threading.Event:
@@ -605,7 +605,7 @@ def test_a_call_that_is_never_sent_keeps_nothing(start: Start, new_signal: Any) 
     gone = _gone(counter)
     waiting = [caller.keep(counter) for _ in range(3)]
     del counter
-    assert all([future.cancel() for future in waiting])
+    assert [future.cancel() for future in waiting] == [True] * 3
     del waiting
     gc.collect()
     assert gone.wait(SECONDS)
@@ -627,7 +627,7 @@ def test_a_call_that_was_sent_ahead_and_given_back(start: Start, new_signal: Any
     waiting = [caller.keep(counter) for _ in range(3)]
     begun.wait()
     del counter
-    assert all([future.cancel() for future in waiting])
+    assert [future.cancel() for future in waiting] == [True] * 3
     del waiting
     go.set()
     assert held.result(SECONDS) == "held"

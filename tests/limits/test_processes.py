@@ -432,6 +432,7 @@ def test_cancelling_ends_them(start: Start, pipe: Any, used: Used) -> None:
             with pytest.raises(CancelledError):
                 future.result(20)
         assert worker.do_later(_nothing()).result(20) == "pong"
+        worker.stop()  # what was cancelled has heard of it by then
         assert limits.get_stats()["slots"]["waiting"] == 0
     assert used(limits) == {"slots": 0}
 
