@@ -99,18 +99,24 @@ class Feed:
         """Take from the backlog what there is room for, or be ready."""
         if self.listed or self.over:
             return
+        under_way, mailbox = self.channel.under_way, self._mailbox
+        if not under_way and not mailbox.waiting and mailbox.rest(self):
+            if self._has_siblings:
+                self.member.pool.elsewhere.nothing_to_do(self.member)
+            return
         with self._pumping:
             credit, held = self.credit(), self.channel.held()
             # Not one for one: calls that go singly come back singly, and cost a message each for ever.
             if held < self._width or credit - held > credit // 4:
                 self._pump(credit)
         listed: bool = self.listed  # `take_some` may have listed us
-        if self._has_siblings and listed and not self.channel.under_way:
+        if self._has_siblings and listed and not under_way:
             self.member.pool.elsewhere.nothing_to_do(self.member)
 
     def _pump(self, credit: int) -> None:
         begun: list[Any] = []
-        while not begun and (room := credit - self.channel.held()) > 0:
+        # Once, but where all of them have ended meanwhile: then there is no reply that would bring us here again.
+        while not (begun and self.channel.under_way) and (room := credit - self.channel.held()) > 0:
             least = self._width - len(self.channel.under_way)
             calls = self._mailbox.take_some(self, room, least, 2 * len(self.member.pool.members))
             if not calls:

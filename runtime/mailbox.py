@@ -134,6 +134,19 @@ class Mailbox:
 
         return next_call
 
+    def rest(self, taker: Any) -> bool:
+        """Let one be ready that has just run out of calls: the short way. False: something waits, or it ends."""
+        ready, waiting = self.ready, self.waiting
+        with self._lock:
+            if waiting or taker.listed or taker.over or self.refusal is not None or self._draining:
+                return False
+            ready.append(taker)
+            taker.listed = True
+            if waiting:  # put by somebody who looked at the ready before that
+                ready.pop()
+                taker.listed = False
+            return not waiting
+
     def take_some(self, taker: Any, most: int, least: int, parts: int) -> list[Any]:
         """Calls for a taker that takes several at once: `most`, or fewer where that leaves more for others.
 

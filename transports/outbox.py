@@ -158,8 +158,10 @@ class Outbox:
             with self._lock:
                 if self._aside:
                     self._aside.popleft()
-                if not self._aside:
-                    return
+                left = bool(self._aside)
+            if not left:
+                self._job.given_back(self._channel, [])  # some may have ended unsent: there may be room
+                return
 
     def close(self) -> None:
         """Nothing is sent any more."""

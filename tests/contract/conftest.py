@@ -216,6 +216,23 @@ WAYS = [
     Way("asyncio", {"mode": "asyncio"}, async_at_once=1000),
     Way("process", {"mode": "process"}, **_PROCESS),
     Way(
+        "process-concurrent",
+        {"mode": "process", "max_concurrency": 4},
+        sync_at_once=4,
+        async_at_once=4,
+        **_PROCESS,
+        files=_WHERE_IT_MATTERS,
+    ),
+    Way(
+        "process-pool",
+        {"mode": "process", "max_workers": 2},
+        sync_at_once=2,
+        async_at_once=2,
+        pooled=True,
+        **_PROCESS,
+        files=_WHERE_IT_MATTERS,
+    ),
+    Way(
         "demand", {"mode": "thread", "on_demand": True, "max_workers": 3}, sync_at_once=3, async_at_once=3, pooled=True
     ),
 ]
@@ -243,7 +260,7 @@ _NO_WAITING = """
     test_a_dropped_handle_lets_calls_finish_that_wait_for_arguments
     test_a_dropped_handle_ends_also_where_warnings_are_errors test_one_kept_function_keeps_the_worker
     test_in_one_line test_what_runs_and_what_waits test_plain_methods_do_not_block_async_ones
-    test_a_call_past_its_time_fails test_an_async_call_past_its_time_is_cancelled
+    test_a_call_past_its_time_fails test_an_async_call_past_its_time_is_ended
     test_calls_that_wait_behind_stuck_ones_are_given_up test_stop_leaves_a_wait_between_attempts
     test_by_method_it_holds_for_these_only test_cancelled_calls_let_their_arguments_go
     test_a_call_past_its_time_takes_no_limit test_stop_ends_calls_that_wait_for_limits
@@ -260,6 +277,7 @@ SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     "test_plain_methods_do_not_block_async_ones": {
         **_DIRECT,
         "thread": "one call at a time, of whatever kind",
+        "process": "one call at a time, of whatever kind",
     },
     "test_a_base_exception_ends_its_call_only": _CAUGHT,
     "test_other_base_exceptions_come_wrapped": _CAUGHT,

@@ -191,7 +191,7 @@ class Script:
         try:
             self.out, self.err = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGABRT)  # faulthandler prints where it hangs
+            os.killpg(self.process.pid, signal.SIGABRT)  # faulthandler prints where it hangs, and where its children do
             self.out, self.err = self.process.communicate()
             pytest.fail(f"the script hangs:\n{self.out}\n{self.err}")
         self.took_s = time.monotonic() - began
