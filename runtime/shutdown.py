@@ -232,6 +232,7 @@ def _after_fork_in_child() -> None:
 
     for pool in list(_live):
         pool.forked = True
+        pool.supervisor.after_fork_in_child()
         for intake in pool.intakes:
             intake.after_fork_in_child(forked)
         if not pool.transport.direct:
@@ -243,6 +244,9 @@ def _end_in_child(pool: Any, forked: Callable[[], BaseException]) -> None:
     """End the copies of open calls: nobody here would. Without hooks: callbacks run in the parent, once."""
     # No locks: they may have been held by threads that are not here any more.
     members = [*pool.members, *pool.supervisor._on_demand]
+    for member in members:
+        if member.channel is not None:
+            member.channel.after_fork_in_child()
     waiting = [call for intake in pool.intakes for call in (*intake.parked, *intake.mailbox.waiting)]
     for call in [*waiting, *(call for member in members for call in member.held())]:
         if call._status is PENDING:

@@ -268,6 +268,10 @@ class Supervisor:
                 self._living -= timer.cancel()  # where it is too late to cancel, `_again` counts and does nothing
             self._pending.clear()
 
+    def after_fork_in_child(self) -> None:
+        """The lock may have been held by a thread that is not here any more."""
+        self._lock = threading.RLock()
+
     # -- being over ----------------------------------------------------------------------------------------------
 
     def join_leaving(self, timeout_s: float) -> None:

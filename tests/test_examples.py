@@ -219,7 +219,8 @@ def _busy_child(process: subprocess.Popen[str], title: str) -> int:
                 found[" ".join(child.cmdline()).strip()] = child
         reader = found.get("concurry: Reader")
         if reader is not None and title in found and reader.io_counters().read_chars > 4 << 20:
-            return found[title].pid
+            pid: int = found[title].pid
+            return pid
     raise AssertionError("it has ended before it could be killed")
 
 

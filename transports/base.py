@@ -132,6 +132,10 @@ class Channel(ABC):
         """After `gone`: the calls that were given and that the actor never took, in their order."""
         return []
 
+    def after_fork_in_child(self) -> None:
+        """In a forked child, where the context is not: `undelivered` must work, whoever held its locks."""
+        return
+
     def stacks(self) -> str:
         """The stacks of the actor's threads, now, as text for people."""
         import sys

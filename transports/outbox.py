@@ -59,7 +59,10 @@ class Outbox:
     def _send_one(self, call: Any) -> bool:
         """The short way of one small call. False: it must go the long one."""
         encoded = call.args
-        if call.kwargs is not None or call.carried is not None or encoded is None or self._closed or self._aside:
+        # No bytes: it was ended, or it carries handles.
+        if encoded.__class__ is not bytes or call.kwargs is not None or call.carried is not None:
+            return False
+        if self._closed or self._aside:
             return False
         self.last = number = self.last + 1
         call.extra = self._channel
@@ -174,6 +177,10 @@ class Outbox:
         with self._lock:
             self._collected = self._closed
             return list(self.under_way.items())
+
+    def after_fork_in_child(self) -> None:
+        """The lock may have been held by a thread that is not here any more."""
+        self._lock = allocate_lock()
 
     def number_of(self, call: Any) -> int | None:
         """The number of a call that is under way."""

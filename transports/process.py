@@ -274,6 +274,9 @@ class ProcessChannel(Channel):
         last = self._begun_at_end
         return [call for number, call in calls if last is None or number <= last or call.reopen()]
 
+    def after_fork_in_child(self) -> None:
+        self._outbox.after_fork_in_child()
+
     def kill(self) -> None:
         """The first time politely (SIGTERM), then for good."""
         self._hub.call(self._signal, signal.SIGKILL if self._ending.signals else signal.SIGTERM)
