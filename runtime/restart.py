@@ -18,6 +18,9 @@ class Intensity(NamedTuple):
     max_restarts: int | None = 3
     window_s: float = 60.0
 
+    def __str__(self) -> str:
+        return f"max_restarts={self.max_restarts} within restart_window={self.window_s:g} s"
+
 
 class Decision(NamedTuple):
     """Start again after `delay_s`, or not at all. `deaths`: the counted ones to remember."""

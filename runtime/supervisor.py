@@ -211,7 +211,8 @@ class Supervisor:
         member.deaths = decision.deaths
         if decision.restart:
             level = logging.WARNING if getattr(why, "expected", None) is None else logging.INFO
-            log.log(level, "%s died (%s); it is started again in %.1f s", member, why, decision.delay_s)
+            when = f"in {decision.delay_s:.1f} s" if decision.delay_s else "now"
+            log.log(level, "%s died (%s); it is started again %s", member, why, when)
             with self._lock:
                 if self.closing:
                     return

@@ -81,18 +81,28 @@ class WireFuture(ConcurrentFuture[T]):
         """See `BaseFuture.result`."""
         if self._status is not FINISHED:
             channel = self.extra
-            if channel is not None and here.member is None and (timeout is None or (isinstance(timeout, (int, float)) and timeout > 0)):
-                begun = monotonic()
-                channel.lead(self, timeout)
-                if timeout is not None:
-                    timeout = max(0.0, timeout - (monotonic() - begun))
-            self._wait(timeout)
+            if channel is None or here.member is not None or not (timeout is None or _is_span(timeout)):
+                self._wait(timeout)
+            else:
+                self._lead(channel, timeout)
         if self._exception is None:
             value: Any = self._result
             if value.__class__ is not Unread:
                 return value  # type: ignore[no-any-return]
         self.read()
         return super().result()
+
+    def _lead(self, channel: Any, timeout: float | None) -> None:
+        """Wait as the one who receives, as far as that goes, then as everybody does."""
+        begun = monotonic()
+        channel.lead(self, timeout)
+        if timeout is None:
+            self._wait(None)
+        elif self._status is PENDING:
+            try:
+                self._wait(max(0.0, timeout - (monotonic() - begun)))
+            except TimeoutError:
+                raise TimeoutError(self._late(timeout)) from None
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """See `BaseFuture.exception`."""
@@ -132,3 +142,8 @@ class WireFuture(ConcurrentFuture[T]):
             outcome = "raised" if self._exception is not None else "returned"
             return f"<{type(self).__name__} of {self.name}() finished {outcome} what nobody has read yet>"
         return super().__repr__()
+
+
+def _is_span(timeout: Any) -> bool:
+    """What is none is refused where everybody waits."""
+    return isinstance(timeout, int | float) and timeout > 0

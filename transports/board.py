@@ -21,6 +21,7 @@ from __future__ import annotations
 import mmap
 import os
 from _thread import allocate_lock
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ class Board:
             fd = os.memfd_create("concurry board")
             os.ftruncate(fd, _SIZE)
         self.fd: int | None = fd
-        self._memory = mmap.mmap(fd, _SIZE)
+        self._memory: mmap.mmap | None = mmap.mmap(fd, _SIZE)
         self.numbers: Any = memoryview(self._memory)[:_KEPT].cast("Q")
         self._half, self._room = 1, -1  # the half that is filled, and its bytes that are free
         self._write = self._memory.write
@@ -105,8 +106,16 @@ class Board:
 
     def close(self) -> None:
         """Let go of the memory. Idempotent."""
+        if self._memory is None:
+            return
         self.close_fd()
-        if self.numbers is not None:
-            self.numbers.release()
-            self.numbers = None
-            self._memory.close()
+        # Somebody may be looking right now: the memory goes with the last who has it, and who looks later sees what it
+        # said last of what has begun, and zeros.
+        last, self.numbers = self.numbers[0], defaultdict(int)
+        self.numbers[0] = last
+        self._memory = None
+        self.keep = self._write = _nowhere
+
+
+def _nowhere(_: bytes) -> None:
+    """There is no memory to write to any more."""

@@ -49,6 +49,7 @@ def main(fd: int, _: tuple[str, ...] = (), *, forked: bool = False) -> NoReturn:
 
 def _live(line: Control, *, forked: bool) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # blocked until here where it was spawned
     came = line.receive()
     if came is None:
         return 0

@@ -15,6 +15,7 @@ Assumes: Linux (pidfd). Called by: the hub (owns it), channels (`start`).
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -127,12 +128,14 @@ class Nursery:
         channel = self._asked.pop(message[1], None)
         self._asked_again.discard(message[1])
         if kind == FORKED:
-            pid, pidfd = message[2], fds[0]
             if channel is None:
-                os.close(pidfd)
-                return
-            self._by_pid[pid] = channel
-            channel.born(pid, pidfd, False)
+                for fd in fds:
+                    os.close(fd)
+            elif fds:
+                self._by_pid[message[2]] = channel
+                channel.born(message[2], fds[0], False)
+            else:  # its sentinel found no room here; it leaves when its line ends
+                channel.unborn(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
         elif kind == UNBORN and channel is not None:
             channel.unborn(OSError(message[2], message[3]))
 
@@ -172,6 +175,10 @@ class Nursery:
         line.close()
         _reap(self.pid)
 
+    def is_asked(self, channel: Any) -> bool:
+        """Whether the child of a channel is on its way. On the hub's thread."""
+        return channel.serial in self._asked
+
     def after_fork_in_child(self) -> None:
         if self._line is not None:
             self._line.sock.close()
@@ -194,7 +201,7 @@ def _spawn(what: str, fd: int, *arguments: str) -> int:
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, fd, _LINE_FD),
         ],
-        setsigmask=[],
+        setsigmask=[signal.SIGINT],  # until it ignores it, as the first thing that it does
         setsigdef=[signal.SIGCHLD],
     )
 

@@ -8,6 +8,7 @@ Called by: `nursery`, as a fresh interpreter.
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -24,6 +25,7 @@ def main(fd: int, arguments: tuple[str, ...]) -> NoReturn:
     """Serve the line `fd` to its end. `arguments`: the directory of the sockets, and the modules to load."""
     sockets, *preload = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # blocked until here by who has started it
     line = Control(socket.socket(fileno=fd), blocks=True)
     for name in preload:
         importlib.import_module(name)
@@ -46,8 +48,10 @@ def main(fd: int, arguments: tuple[str, ...]) -> NoReturn:
             if came is None:
                 break
             message, fds = came
-            if message[0] == FORK:
+            if message[0] == FORK and fds:
                 _fork(line, message[1], fds[0], children, (woken, wake))
+            elif message[0] == FORK:
+                line.send([UNBORN, message[1], errno.EMFILE, os.strerror(errno.EMFILE)])
             for passed in fds:
                 os.close(passed)
     for pidfd in children.values():

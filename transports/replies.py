@@ -66,9 +66,9 @@ class Replies:
 
     def attach(self, hub: Any, pidfd: int) -> None:
         """From now on replies are received; on the hub's thread."""
-        self._hub, self._fd = hub, self.pull.fileno()
         # A file, which knows whether it is closed.
         self._wake = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
+        self._hub, self._fd = hub, self.pull.fileno()
         self._sources = [(self.pull, IN), (pidfd, IN), (self._wake.fileno(), IN)]
         hub.watch(self._fd, self.on_news)
         self.on_news(0)

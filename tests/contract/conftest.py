@@ -221,7 +221,6 @@ WAYS = [
         sync_at_once=4,
         async_at_once=4,
         **_PROCESS,
-        files=_WHERE_IT_MATTERS,
     ),
     Way(
         "process-pool",
@@ -230,7 +229,6 @@ WAYS = [
         async_at_once=2,
         pooled=True,
         **_PROCESS,
-        files=_WHERE_IT_MATTERS,
     ),
     Way(
         "demand", {"mode": "thread", "on_demand": True, "max_workers": 3}, sync_at_once=3, async_at_once=3, pooled=True
@@ -308,14 +306,16 @@ def quick_collections() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def nursery() -> Iterator[None]:
     """The helper that starts processes is started once for all these tests, and not anew for each."""
-    from concurry.transports import hub
+    from concurry.transports import hub, nursery
 
     retained = hub.retain()
 
     class First(Worker):
         """Its process brings up what is started by the first one only."""
 
-    First.options(mode="process").init().stop()
+    with pytest.MonkeyPatch.context() as patch:  # what the test modules import takes longer than all the rest
+        patch.setattr(nursery, "_PRELOADED", (*nursery._PRELOADED, "pytest", "pydantic"))
+        First.options(mode="process").init().stop()
     yield
     thread = hub.release(retained)
     if thread is not None:

@@ -187,7 +187,7 @@ def test_a_script_without_a_main_guard(script: Any) -> None:  # F22
         script(
             f"""
 import dataclasses, enum, os
-from concurry import Worker, task
+from concurry import Worker
 with open("ran", "a") as file:
     file.write("the script\\n")
 class Color(enum.Enum):
@@ -220,11 +220,6 @@ for way in {ways!r}:
             assert error.args == (1, 2)
         else:
             raise AssertionError
-    @task(mode="process", mp_context=way)
-    def cube(n):
-        return helper(n) ** 3
-    assert cube(1).result(20) == 64
-    cube.stop()
 print(open("ran").read().split("\\n").count("the script"), flush=True)
 """
         )
