@@ -16,6 +16,7 @@ Called by: the member (owns it), the mailbox, the intake (`pump`, now and then, 
 from __future__ import annotations
 
 from _thread import allocate_lock
+from collections.abc import Callable
 from typing import Any
 
 from concurry.runtime.mailbox import Mailbox
@@ -40,6 +41,9 @@ class Feed:
         self._most = _ROOM if most is None else max(1, min(most, _ROOM))
         self._width = min(width, self._most)
         self._seconds: float | None = None
+        self._limits = member.pool.elsewhere.time_limits
+        # Sends calls that have begun, as far as this process knows.
+        self.send: Callable[[list[Any]], None] = channel.send if self._limits is None else self._send_timed
         self._has_siblings = len(member.pool.members) > 1
         self._pumping = allocate_lock()  # protects the order of what is taken and sent; the mailbox's is taken under it
 
@@ -85,7 +89,10 @@ class Feed:
         """Some calls have ended, having taken so long in the mean."""
         before = self._seconds
         self._seconds = seconds_each if before is None else before + 0.5 * (seconds_each - before)
-        self.pump()
+        mailbox = self._mailbox
+        # The short way of one call after the other: nothing waits, and nothing else is under way.
+        if mailbox.waiting or self.channel.under_way or self._has_siblings or not mailbox.rest(self):
+            self.pump()
 
     def credit(self) -> int:
         """How many calls it may hold now."""
@@ -99,11 +106,7 @@ class Feed:
         """Take from the backlog what there is room for, or be ready."""
         if self.listed or self.over:
             return
-        under_way, mailbox = self.channel.under_way, self._mailbox
-        if not under_way and not mailbox.waiting and mailbox.rest(self):
-            if self._has_siblings:
-                self.member.pool.elsewhere.nothing_to_do(self.member)
-            return
+        under_way = self.channel.under_way
         with self._pumping:
             credit, held = self.credit(), self.channel.held()
             # Not one for one: calls that go singly come back singly, and cost a message each for ever.
@@ -124,12 +127,9 @@ class Feed:
             begun = [call for call in calls if call.begin()]
             self.send(begun)
 
-    def send(self, calls: list[Any]) -> None:
-        """Send calls that have begun, as far as this process knows."""
+    def _send_timed(self, calls: list[Any]) -> None:
         self.channel.send(calls)
-        limits = self.member.pool.elsewhere.time_limits
-        if limits is not None:
-            limits.sent(calls)
+        self._limits.sent(calls)
 
     def unbegun(self) -> bool:
         """Whether it holds calls that it cannot have begun."""

@@ -91,9 +91,6 @@ class RemoteActor:
             came = wire.receive()
             if came is None:
                 return None
-            first, carried, items, buffers = came
-            if len(items) == 1 and carried is None and buffers is None and items[0] is not None:
-                return RemoteCall(wire, first, items[0])
             waiting.extend(calls_of(wire, *came))
         call: RemoteCall = waiting.popleft()
         return call
@@ -120,10 +117,19 @@ class RemoteActor:
         try:
             take = self.take
             if self._most_calls is None and self._most_memory is None:  # the short way, where calls stand ready
-                waiting, popleft = self.wire.waiting, self.wire.waiting.popleft
+                wire, waiting, receive = self.wire, self.wire.waiting, self.wire.receive
+                popleft = waiting.popleft
 
                 def take() -> RemoteCall | None:
-                    return popleft() if waiting else self.take()
+                    while not waiting:
+                        came = receive()
+                        if came is None:
+                            return None
+                        first, carried, items, buffers = came
+                        if len(items) == 1 and carried is None and buffers is None and items[0] is not None:
+                            return RemoteCall(wire, first, items[0])
+                        waiting.extend(calls_of(wire, *came))
+                    return popleft()
 
             serve_calls(take, take, actor, self)
         finally:

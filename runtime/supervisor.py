@@ -203,26 +203,13 @@ class Supervisor:
                 if key in self.past:
                     self.past[key] += value
 
-    def _died(self, member: Member, why: Any, *, counted: bool) -> None:
+    def _died(self, member: Member, why: Any, *, counted: bool, opened: bool = True) -> None:
         clock, plan = self.pool.clock, self.pool.plan
         decision = decide(member.deaths, clock.now(), counted=counted, intensity=plan.intensity)
         if getattr(why, "expected", None) is not None:
             decision = Decision(True, 0.0, decision.deaths)  # we ended it, to start it again
         member.deaths = decision.deaths
-        if decision.restart:
-            level = logging.WARNING if getattr(why, "expected", None) is None else logging.INFO
-            when = f"in {decision.delay_s:.1f} s" if decision.delay_s else "now"
-            log.log(level, "%s died (%s); it is started again %s", member, why, when)
-            with self._lock:
-                if self.closing:
-                    return
-                member.restarts += 1
-                self._living += 1  # one that is about to be: the pool is not over yet
-                if decision.delay_s:
-                    when = clock.now() + decision.delay_s
-                    self._pending[member] = clock.call_at(when, lambda: self._again(member))
-                    return
-            self._again(member)
+        if decision.restart and self._start_again(member, why, decision, opened):
             return
         log.error("%s died (%s); it is not started again: %s is used up", member, why, plan.intensity)
         with self._lock:
@@ -230,6 +217,30 @@ class Supervisor:
             all_failed = all(other.state == FAILED for other in self.pool.members)
         if all_failed:
             self._fail(member, why)
+
+    def _start_again(self, member: Member, why: Any, decision: Decision, opened: bool) -> bool:
+        """Start it now or later. False: neither can be. `opened`: whether the one that died had been opened."""
+        level = logging.WARNING if getattr(why, "expected", None) is None else logging.INFO
+        delay_s = decision.delay_s
+        log.log(
+            level, "%s died (%s); it is started again %s", member, why, f"in {delay_s:.1f} s" if delay_s else "now"
+        )
+        with self._lock:
+            if self.closing:
+                return True
+            if delay_s:
+                clock = self.pool.clock
+                try:
+                    self._pending[member] = clock.call_at(clock.now() + delay_s, lambda: self._again(member))
+                except RuntimeError:  # the system has no thread for a timer: at once then, but not for ever
+                    if not opened:
+                        return False
+                    delay_s = 0.0
+            member.restarts += 1
+            self._living += 1  # one that is about to be: the pool is not over yet
+        if not delay_s:
+            self._again(member)
+        return True
 
     def _again(self, member: Member) -> None:
         error: Any = None
@@ -242,7 +253,7 @@ class Supervisor:
                 except Exception as failed:  # it could not even be opened: another death, and counted
                     error = failed
         if error is not None:
-            self._died(member, error, counted=True)
+            self._died(member, error, counted=True, opened=False)
         self.finish_if_over()
 
     def _fail(self, member: Member, why: Any) -> None:

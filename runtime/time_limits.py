@@ -19,6 +19,7 @@ from typing import Any
 
 log = logging.getLogger("concurry")
 
+_BESIDE_OTHERS = "It was cancelled; its process is ended if it does not end by that, once no other call runs there"
 _GRACE_S = 0.2  # for a cancelled method to end by itself, where other calls share its process
 
 
@@ -88,7 +89,7 @@ class TimeLimits:
     def _expire(self, member: Any, channel: Any, call: Any, span: float) -> None:
         name = f"{member}.{call.name}()"
         alone = self._pool.plan.serial
-        what = "Its process was ended, and another one is started" if alone else "It was cancelled"
+        what = "Its process was ended, and another one is started" if alone else _BESIDE_OTHERS
         if not call.abandon(TimeoutError(f"{name} was not done within its call_timeout of {span:g} s. {what}")):
             return
         log.warning("%s ran past its call_timeout of %g s (pid %s)", name, span, channel.pid)

@@ -148,6 +148,7 @@ def _left_after_grace(before: Held) -> Held:
     gc.collect()  # a descriptor or an executor may hang in a cycle only
     left = look() - before
     for thread in left.threads:
+        thread._started.wait(GRACE_S)  # type: ignore[attr-defined]  # another thread is just about to start it
         thread.join(max(0.0, end - time.monotonic()))
     left = look() - before
     # A descriptor that another thread is about to close, or a child that its own manager is about to wait for, wakes

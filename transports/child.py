@@ -20,6 +20,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+from concurry.transports import room
 from concurry.transports.control import CONNECTED, RIVAL, UNBUILT, Control, read_memory
 from concurry.transports.stacks import STACKS_SIGNAL
 
@@ -39,7 +40,8 @@ def main(fd: int, _: tuple[str, ...] = (), *, forked: bool = False) -> NoReturn:
     (of which a forked child has a copy on its stack)."""
     status = 1
     try:
-        status = _live(Control(socket.socket(fileno=fd), blocks=True), forked=forked)
+        line = Control(socket.socket(fileno=fd), blocks=True)  # kept to the end: it is never closed
+        status = _live(line, forked=forked)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -58,6 +60,13 @@ def _live(line: Control, *, forked: bool) -> int:
     from concurry.transports.wire import Stranger, Wire
 
     show_stacks_to(fds[2])
+    try:
+        room.for_threads(room.ZMQ_THREADS + 1)
+    except OSError as error:
+        from concurry.transports.codec import pack_failure
+
+        line.send([UNBUILT, pack_failure(0, error, f"{boot['who']}: starting its threads")])
+        return 1
     wire = Wire(line, boot, board_fd=fds[0])
     try:
         wire.connect()

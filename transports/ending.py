@@ -46,7 +46,11 @@ class Ending:
         if self._over is not None:
             self._timer = threading.Timer(_LAST_WORDS_S, self._call, (self._wait_no_more,))
             self._timer.daemon = True
-            self._timer.start()
+            try:
+                self._timer.start()
+            except RuntimeError:  # the system has no thread for it: what has come by now is all
+                self._timer = None
+                self._call(self._wait_no_more)
 
     def silent(self) -> None:
         """What it had sent has come."""

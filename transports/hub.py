@@ -24,7 +24,7 @@ from typing import Any
 
 import zmq
 
-from concurry.transports import folder
+from concurry.transports import folder, room
 from concurry.transports.door import Door
 from concurry.transports.nursery import Nursery
 
@@ -138,6 +138,7 @@ def retain() -> Hub:
     global _hub
     with _lock:
         if _hub is None:
+            room.for_threads(room.ZMQ_THREADS + 1)
             made = Hub()
             try:
                 made.thread.start()

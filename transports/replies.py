@@ -26,6 +26,7 @@ import zmq
 from zmq.backend import zmq_poll
 
 from concurry.transports import codec, parcel
+from concurry.transports.codec import OK, PLAIN
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
@@ -61,6 +62,8 @@ class Replies:
         self._only = [(pull, IN)]
         self._turn = allocate_lock()  # whose turn it is to receive; protects the socket and the inbox
         self._inbox: list[bytes] = []
+        self._ended: list[Any] = []  # calls that are no longer under way and not yet closed, with their replies
+        self._hook = _Wake(self)  # one: one leads at a time
         self._hub: Any = None
         self._closed = False
 
@@ -69,7 +72,8 @@ class Replies:
         # A file, which knows whether it is closed.
         self._wake = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
         self._hub, self._fd = hub, self.pull.fileno()
-        self._sources = [(self.pull, IN), (pidfd, IN), (self._wake.fileno(), IN)]
+        self._wake_fd = self._wake.fileno()
+        self._sources = [(self.pull, IN), (pidfd, IN), (self._wake_fd, IN)]
         hub.watch(self._fd, self.on_news)
         self.on_news(0)
 
@@ -83,6 +87,7 @@ class Replies:
                 self._work_off()
 
     def _fetch(self) -> None:
+        """Receive what has come."""
         only, inbox, receive = self._only, self._inbox, self.pull.recv
         while zmq_poll(only, 0):  # cheaper than a receive that says there is nothing
             inbox.extend(map(receive, _NOBLOCK))  # in C from end to end: a Ctrl-C falls before or after it
@@ -111,26 +116,27 @@ class Replies:
                 raise ProtocolError("a message without the buffers that it announces")
             buffers = self._parcels(ref, sizes, inbox[1:frames])
         del items[0]
-        calls: list[Any] = []
+        # Invariant: who is no longer under way is in `ended`, until it is closed; so this may be broken off anywhere.
+        ended = self._ended
         failed = 0
         for number, status, how, body in items:
             call = under_way.get(number)
             if call is None:
                 self.dropped += 1
             else:
-                calls.append((call, status, how, body))
+                ended.append((call, status, how, body, buffers))
                 failed += status
-        for number, *_ in items:
-            under_way.pop(number, None)
-        if calls:
-            self._told(len(calls), failed, mean_ns / 1e9)
-        for call, status, how, body in calls:
-            if status != codec.OK:
-                call.fail_unread(how, body)
-            elif how == codec.PLAIN:
-                call.close(body)
-            else:
-                call.close_unread(how, body, buffers)
+                under_way.pop(number, None)
+        if ended:
+            self._told(len(ended), failed, mean_ns / 1e9)
+            for call, status, how, body, parcels in ended:
+                if status != OK:
+                    call.fail_unread(how, body)
+                elif how == PLAIN:
+                    call.close(body)
+                else:
+                    call.close_unread(how, body, parcels)
+            ended.clear()
         del inbox[:frames]
 
     # -- in the thread of somebody who waits ---------------------------------------------------------------------------
@@ -144,34 +150,28 @@ class Replies:
         """
         if not self._turn.acquire(False):
             return
-        hook = _Wake(self)
         try:
-            if self._closed or self._hub is None or self._inbox or len(self._under_way) != 1:
+            inbox, under_way, hook = self._inbox, self._under_way, self._hook
+            if self._closed or self._hub is None or inbox or len(under_way) != 1:
                 return
             self._hub.pause(self._fd)
             try:
                 future.add_hook(hook)
-                # Whoever had the turn before has read all there was: what came since then has made the socket ready.
-                if self._sleep(timeout):
-                    self._fetch()
-                future.remove_hook(hook)
-                if len(self._inbox) == 1 and len(self._under_way) == 1:
+                try:
+                    # Whoever had the turn before has read all there was: what came since then has made the socket ready.
+                    for source, _ in zmq_poll(self._sources, -1 if timeout is None else _milliseconds(timeout)):
+                        if source is self.pull:
+                            self._fetch()
+                        elif source == self._wake_fd:
+                            self._wake.read(8)
+                finally:
+                    future.remove_hook(hook)
+                if len(inbox) == 1 and len(under_way) == 1:
                     self._apart()
             finally:
-                future.remove_hook(hook)
-                self._hub.resume(self._fd, self._inbox and self.on_news)
+                self._hub.resume(self._fd, inbox and self.on_news)
         finally:
             self._turn.release()
-
-    def _sleep(self, timeout: float | None) -> bool:
-        """Wait for news. True: there are some; False: the time is over, the child is gone, or the call was ended by
-        somebody else."""
-        ready = zmq_poll(self._sources, -1 if timeout is None else min(int(timeout * 1000) + 1, _LONGEST_MS))
-        if ready and ready[0][0] is self.pull:
-            return True
-        if ready and ready[-1][0] == self._wake.fileno():
-            self._wake.read(8)
-        return False
 
     def wake_leader(self) -> None:
         """Whoever leads shall look up."""
@@ -200,6 +200,10 @@ class Replies:
                 self._hub.forget(self._fd)
                 self._wake.close()
             self.pull.close(linger=0)
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(int(seconds * 1000) + 1, _LONGEST_MS)
 
 
 _ONE = (1).to_bytes(8, "little")

@@ -206,7 +206,11 @@ def _whole(error: BaseException | None) -> Any:
 
 
 _PROCESS: dict[str, Any] = {"same_objects": False, "signals": PipeSignal, "logs": FileLog}
-_WHERE_IT_MATTERS = frozenset({"test_pools", "test_cancelling", "test_ending", "test_exceptions", "test_the_table"})
+# Starting processes takes its time. What is the same with one call at a time and with several is tested once.
+_POOLED = frozenset(
+    "test_pools test_cancelling test_ending test_mailbox test_event_loops test_waits_inside test_the_table".split()
+)
+_AT_ONCE = _POOLED | {"test_exceptions", "test_policies"}
 
 WAYS = [
     Way("sync", {"mode": "sync"}, background=False),
@@ -220,6 +224,7 @@ WAYS = [
         {"mode": "process", "max_concurrency": 4},
         sync_at_once=4,
         async_at_once=4,
+        files=_AT_ONCE,
         **_PROCESS,
     ),
     Way(
@@ -228,6 +233,7 @@ WAYS = [
         sync_at_once=2,
         async_at_once=2,
         pooled=True,
+        files=_POOLED,
         **_PROCESS,
     ),
     Way(
@@ -236,11 +242,17 @@ WAYS = [
 ]
 
 _DIRECT = {"sync": "a call is over before its line is: nothing waits, and nothing runs beside its caller"}
-_SHARED = {"pool": "each call may run on another actor", "demand": "each call has an actor of its own"}
+_SHARED = {
+    "pool": "each call may run on another actor",
+    "process-pool": "each call may run on another actor",
+    "demand": "each call has an actor of its own",
+}
 _CAUGHT = {"sync": "it passes through to the caller, as in a plain call: a Ctrl-C is a Ctrl-C"}
 _UNORDERED = {
     "pool": "calls of one thread start in order, but on four actors, which run at their own pace",
     "concurrent": "the same, on four threads",
+    "process-concurrent": "the same, on four threads of its process",
+    "process-pool": "the same, on two actors",
     "demand": "the same, on three actors",
 }
 _NO_WAITING = """
@@ -270,6 +282,7 @@ SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     "test_an_actor_keeps_one_loop": _SHARED,
     "test_many_async_methods_run_together": {
         "pool": "they meet in one object, and each actor has its own",
+        "process-pool": "they meet in one object, and each actor has its own",
         "demand": "they meet in one object, and each call has its own",
     },
     "test_plain_methods_do_not_block_async_ones": {
@@ -283,7 +296,7 @@ SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     "test_async_calls_of_one_thread_start_in_their_order": {
         way: why
         for way, why in _UNORDERED.items()
-        if way != "concurrent"  # its async methods share one loop
+        if "concurrent" not in way  # its async methods share one loop
     },
     "test_eight_threads_keep_each_its_own_order": _UNORDERED,
 }

@@ -110,11 +110,12 @@ def test_stop_cancels_what_waits_and_lets_end_what_runs(start: Start, way: Any, 
 
 
 def test_stop_without_time_leaves_no_future_open(start: Start, way: Any, new_signal: Any) -> None:
+    others = set(threading.enumerate())
     worker, began, go = start(Works), new_signal(), new_signal()
     held = worker.hold(began, go)
     began.wait()
     later = worker.hold_later(new_signal()) if way.name == "asyncio" else None
-    before = set(threading.enumerate())
+    ours = set(threading.enumerate()) - others
     worker.stop(timeout=0)
     assert held.done()
     with pytest.raises(WorkerStoppedError, match=r"hold\(\) still ran when the time for stop\(\) was over"):
@@ -122,7 +123,7 @@ def test_stop_without_time_leaves_no_future_open(start: Start, way: Any, new_sig
     if later is not None:
         assert later.done()
     go.set()
-    for thread in before - {threading.current_thread()}:
+    for thread in ours:
         thread.join(10)
 
 
