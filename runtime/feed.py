@@ -8,8 +8,8 @@ Guarantees: a call goes to an actor that has room before it is sent ahead to a b
 `_AHEAD_S`, by how long calls took, and no more than `most`: for calls of milliseconds one, for those of tenths of a
 second none. What was sent ahead and has not begun comes back when another actor has nothing to do. So none waits behind
 a slow call while an actor is free, as long as the slow call lets its process hear.
-Assumes: `replied` comes from the channel's I/O thread, `pump` also from threads that submit; `give` from anywhere, under
-the mailbox's lock.
+Assumes: `replied` comes from the channel's I/O thread, `pump` also from threads that submit; `give` from anywhere,
+under the mailbox's lock.
 Called by: the member (owns it), the mailbox, the intake (`pump`, now and then, where a backlog grows).
 """
 
@@ -78,7 +78,7 @@ class Feed:
             self.over = True
             self.channel.give(None)
             return False
-        # First this, then the look for room: a reply that comes now either is seen here, or sees that we are not listed.
+        # First this, then the look for room: a reply that comes now is seen here, or sees that we are not listed.
         self.listed = False
         if call.begin():
             self.send([call])

@@ -10,6 +10,7 @@ Called by: `transports.child`, by the payload that the parent made (`payload`).
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -118,7 +119,7 @@ class RemoteActor:
             take = self.take
             if self._most_calls is None and self._most_memory is None:  # the short way, where calls stand ready
                 wire, waiting, receive = self.wire, self.wire.waiting, self.wire.receive
-                popleft = waiting.popleft
+                popleft: Callable[[], RemoteCall] = waiting.popleft
 
                 def take() -> RemoteCall | None:
                     while not waiting:
@@ -208,7 +209,9 @@ def serve(wire: Any, plan: bytes, index: int, carrying: bool) -> bool:
     try:
         with Arriving(parent(wire), ()) if carrying else nullcontext():
             there: Plan = codec_pickle.load(plan, None)
-    except BaseException as error:  # a module that is not there, an argument that refuses: whatever, the parent shall know
+    except (
+        BaseException
+    ) as error:  # a module that is not there, an argument that refuses: whatever, the parent shall know
         failure = codec.pack_failure(0, error, f"{wire.who}: unpickling its class and arguments")
         wire.line.send([control.UNBUILT, failure])
         return False

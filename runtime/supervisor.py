@@ -119,8 +119,8 @@ class Supervisor:
         timeout = self.pool.plan.init_timeout_s
         return WorkerInitError(
             f"{', '.join(late[:5])}{' ...' if len(late) > 5 else ''}: __init__ was not done within init_timeout="
-            f"{timeout:g} s. {_ENDED if self.pool.transport.forcible else _NOT_ENDED} Raise init_timeout, or do the slow "
-            f"part in a method."
+            f"{timeout:g} s. {_ENDED if self.pool.transport.forcible else _NOT_ENDED} Raise init_timeout, or do the "
+            f"slow part in a method."
         )
 
     def built(self, member: Member, error: BaseException | None) -> None:
@@ -222,9 +222,7 @@ class Supervisor:
         """Start it now or later. False: neither can be. `opened`: whether the one that died had been opened."""
         level = logging.WARNING if getattr(why, "expected", None) is None else logging.INFO
         delay_s = decision.delay_s
-        log.log(
-            level, "%s died (%s); it is started again %s", member, why, f"in {delay_s:.1f} s" if delay_s else "now"
-        )
+        log.log(level, "%s died (%s); it is started again %s", member, why, f"in {delay_s:.1f} s" if delay_s else "now")
         with self._lock:
             if self.closing:
                 return True

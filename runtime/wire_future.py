@@ -1,4 +1,4 @@
-"""The future of a call whose actor lives elsewhere: its arguments leave encoded, its outcome is decoded when it is read.
+"""The future of a call whose actor lives elsewhere: its arguments leave encoded, its outcome is decoded when read.
 
     submission: encode(call) -> args: the encoded call, kwargs: its buffers
     I/O thread: close (plain values), close_unread, fail_unread -> done; waiters wake

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple, Protocol
 class Gone(NamedTuple):
     """Why an actor's context has ended. `cause` None and no exit code: it ended as it was asked to.
 
-    `expected`: why we ended it ourselves, for no fault of its, such as a call past its time. `killed_by_us`: it was sent
-    a signal of ours. `unknown`: it has ended, and nobody can tell how.
+    `expected`: why we ended it ourselves, for no fault of its, such as a call past its time. `killed_by_us`: it was
+    sent a signal of ours. `unknown`: it has ended, and nobody can tell how.
     """
 
     cause: BaseException | None = None

@@ -32,7 +32,7 @@ class Door:
         self.socket: zmq.Socket[bytes] = hub.context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.bind("inproc://zeromq.zap.01")
-        # Always watched: a socket of ours that was closed is let go only when this one, its peer here, says that it knows.
+        # Always watched: a socket of ours that was closed is let go only when this one, its peer, says that it knows.
         hub.watch(self.socket.fileno(), self.on_knock)
 
     def expect(self, user: str, token: bytes, pid: int) -> None:

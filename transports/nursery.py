@@ -142,7 +142,9 @@ class Nursery:
     def _lost(self) -> None:
         """The nursery is gone. What it has started goes on."""
         if self._asked or self._by_pid:
-            log.warning("concurry: the helper that starts child processes (pid %d) is gone; the next has another", self.pid)
+            log.warning(
+                "concurry: the helper that starts child processes (pid %d) is gone; the next has another", self.pid
+            )
         asked, by_pid = list(self._asked.values()), list(self._by_pid.values())
         self.close()
         for channel in by_pid:

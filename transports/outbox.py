@@ -4,7 +4,7 @@
                 --large buffers--> aside: a helper thread copies them, and sends what came behind them, in order
 
 Guarantees: calls reach the child in the order of their numbers, and END after all of them. Nothing blocks: neither a
-child that takes nothing nor a copy of a gigabyte holds up who sends. A call that is ended before it is sent is not sent.
+child that takes nothing nor a copy of a gigabyte holds up who sends. A call that has ended before is not sent.
 What is sent after the end comes back to the job, once the supervisor has taken what was under way.
 Assumes: a call is a future of the runtime's, whose `args` are its encoded form and `kwargs` its buffers, or None.
 Called by: the channel.

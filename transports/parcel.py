@@ -30,7 +30,7 @@ MAX_FRAME: Final = 128 << 20  # bytes: a peer that announces a larger frame is c
 
 
 def sender(socket: Any) -> Any:
-    """`socket.send(frame, flags)` without the layer in Python that pyzmq has for what we do not use: trackers, views."""
+    """`socket.send(frame, flags)` without pyzmq's layer in Python, for what we do not use: trackers, views."""
     return super(zmq.Socket, socket).send if isinstance(socket, zmq.Socket) else socket.send
 
 
@@ -43,7 +43,9 @@ def header(kind: int, number: int, more: Any = None, ref: Any = None, sizes: Any
     return packed
 
 
-_FIVE: Final = tuple(bytes([0x95, kind, 0xCF]) for kind in range(4))  # an array of five, a small int, an unsigned 64-bit
+_FIVE: Final = tuple(
+    bytes([0x95, kind, 0xCF]) for kind in range(4)
+)  # an array of five, a small int, an unsigned 64-bit
 _NONE_OF_THREE: Final = b"\xc0\xc0\xc0"
 
 

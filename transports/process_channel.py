@@ -6,7 +6,7 @@
 
 Guarantees: see `base`. After its end the channel has left nothing behind: sockets, descriptors, memory, process.
 Assumes: the job bounds how many calls are under way (`board.CALLS` at most).
-Called by: the feed (`send`, `give`), futures (`lead`, `interrupt`, `ask_back`), the supervisor (`kill`, `join`), the hub.
+Called by: the feed (`send`, `give`), futures (`lead`, `interrupt`, `ask_back`), the supervisor (`kill`, `join`), hub.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from socket import socket
 from functools import partial
+from socket import socket
 from typing import Any
 
 import zmq

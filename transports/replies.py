@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import msgpack
 import zmq
-from zmq.backend import zmq_poll
+from zmq import backend
 
 from concurry.transports import codec, parcel
 from concurry.transports.codec import OK, PLAIN
@@ -31,6 +31,7 @@ from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
 
+poll: Any = backend.zmq_poll  # releases the interpreter, and takes sockets and descriptors
 IN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = (parcel.NOBLOCK,)
 _LONGEST_MS: Final = 1 << 30  # a wait for longer ends early, and goes on as everybody's does
@@ -89,7 +90,7 @@ class Replies:
     def _fetch(self) -> None:
         """Receive what has come."""
         only, inbox, receive = self._only, self._inbox, self.pull.recv
-        while zmq_poll(only, 0):  # cheaper than a receive that says there is nothing
+        while poll(only, 0):  # cheaper than a receive that says there is nothing
             inbox.extend(map(receive, _NOBLOCK))  # in C from end to end: a Ctrl-C falls before or after it
 
     def _work_off(self) -> None:
@@ -158,8 +159,8 @@ class Replies:
             try:
                 future.add_hook(hook)
                 try:
-                    # Whoever had the turn before has read all there was: what came since then has made the socket ready.
-                    for source, _ in zmq_poll(self._sources, -1 if timeout is None else _milliseconds(timeout)):
+                    # Who had the turn before has read all there was: what came since then has made the socket ready.
+                    for source, _ in poll(self._sources, -1 if timeout is None else _milliseconds(timeout)):
                         if source is self.pull:
                             self._fetch()
                         elif source == self._wake_fd:

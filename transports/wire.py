@@ -247,7 +247,7 @@ class Wire:
             if not ready:
                 self._look_after_the_outbox()
 
-    def _leave(self, watched: int) -> None:
+    def _leave(self, watched: int) -> NoReturn:
         """The parent is gone: nobody needs this process, or would hear of its end. `watched`: the parent's pidfd."""
         gone = select.poll()
         if watched >= 0:

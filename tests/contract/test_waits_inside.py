@@ -53,7 +53,9 @@ def one() -> LimitSet:
 
 
 @pytest.mark.parametrize("method", ["send", "send_later"])
-def test_a_call_past_its_time_takes_no_limit(start: Start, one: LimitSet, new_signal: Any, method: str, new_log: Any) -> None:
+def test_a_call_past_its_time_takes_no_limit(
+    start: Start, one: LimitSet, new_signal: Any, method: str, new_log: Any
+) -> None:
     log = new_log()
     worker = start(Sends, log, options={"limits": one, "call_timeout": {method: 0.05, "*": None}})
     with one.acquire():
@@ -66,7 +68,9 @@ def test_a_call_past_its_time_takes_no_limit(start: Start, one: LimitSet, new_si
 
 
 @pytest.mark.parametrize("method", ["send", "send_later"])
-def test_stop_ends_calls_that_wait_for_limits(start: Start, one: LimitSet, new_signal: Any, method: str, new_log: Any) -> None:
+def test_stop_ends_calls_that_wait_for_limits(
+    start: Start, one: LimitSet, new_signal: Any, method: str, new_log: Any
+) -> None:
     log = new_log()
     worker, asks = start(Sends, log, options={"limits": one}), new_signal()
     with one.acquire():
@@ -94,7 +98,9 @@ def test_stop_ends_calls_between_two_attempts(start: Start, new_signal: Any, met
 
 
 @pytest.mark.parametrize("method", ["fail", "fail_later"])
-def test_a_call_past_its_time_makes_no_further_attempt(start: Start, new_signal: Any, method: str, new_log: Any) -> None:
+def test_a_call_past_its_time_makes_no_further_attempt(
+    start: Start, new_signal: Any, method: str, new_log: Any
+) -> None:
     log = new_log()
     options = {"num_retries": 5, "retry_wait": 0.04, "retry_algorithm": "fixed", "retry_jitter": 0, "call_timeout": 0.1}
     worker = start(Sends, log, options=options)

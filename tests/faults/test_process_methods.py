@@ -118,7 +118,9 @@ def test_a_method_that_exceeds_its_address_space(process: Any) -> None:
 # -- F05: it raises ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("end", [SystemExit(3), SystemExit(None), KeyboardInterrupt(), GeneratorExit(), BaseException("x")])
+@pytest.mark.parametrize(
+    "end", [SystemExit(3), SystemExit(None), KeyboardInterrupt(), GeneratorExit(), BaseException("x")]
+)
 def test_a_method_that_raises_what_is_no_exception(process: Any, end: BaseException) -> None:
     def raises() -> None:
         raise end

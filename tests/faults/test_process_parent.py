@@ -143,10 +143,16 @@ def test_a_parent_that_is_killed(script: Any, gone: Any, number: int) -> None:  
 
 @pytest.mark.parametrize("size", [128 << 20, pytest.param(1 << 30, marks=long)])
 @pytest.mark.parametrize("direction", ["to", "from"])
-def test_a_parent_that_is_killed_while_much_is_under_way(script: Any, gone: Any, size: int, direction: str) -> None:  # F11
+def test_a_parent_that_is_killed_while_much_is_under_way(
+    script: Any, gone: Any, size: int, direction: str
+) -> None:  # F11
     before = set(os.listdir("/dev/shm"))
     call = f"pool.echo(bytes({size}))" if direction == "to" else f"pool.large({size})"
-    run = script(HEAD + STATES["idle"] + f"tell()\nfutures = [{call} for _ in range(2)]\nprint('sent', flush=True)\ngather(futures)")
+    run = script(
+        HEAD
+        + STATES["idle"]
+        + f"tell()\nfutures = [{call} for _ in range(2)]\nprint('sent', flush=True)\ngather(futures)"
+    )
     held = Held(run)
     run.wait_for_line("sent")
     run.signal(signal.SIGKILL)

@@ -160,7 +160,9 @@ def test_cancel_one_running_and_ten_queued(process: Any, pipe: Any, tmp_path: An
 def test_cancel_what_a_child_has_already(process: Any, pipe: Any, tmp_path: Any) -> None:
     """Calls that were sent ahead to a busy child are asked back, which takes 50 ms at most."""
     worker = process()
-    assert gather([worker.echo(n) for n in range(500)], timeout=20) == list(range(500))  # calls are quick: many go ahead
+    assert gather([worker.echo(n) for n in range(500)], timeout=20) == list(
+        range(500)
+    )  # calls are quick: many go ahead
     [running], go = hold_all(worker, pipe)
     queued = [worker.note(str(tmp_path / "ran"), n) for n in range(20)]
     began = time.monotonic()

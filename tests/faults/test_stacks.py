@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,8 +25,8 @@ class Waits(Worker):
 
 
 @pytest.fixture(params=["thread", "process"])
-def mode(request: pytest.FixtureRequest) -> Iterator[Any]:
-    yield request.param
+def mode(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 def test_where_a_call_is(mode: str, tmp_path: Any) -> None:
