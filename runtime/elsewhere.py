@@ -58,6 +58,10 @@ class Elsewhere:
         if self.leases is not None:
             self.leases.gone(channel)
 
+    def owner(self, channel: Any) -> Any:
+        """Who holds what a process has taken of the limits; None: it has taken nothing."""
+        return None if self.leases is None else self.leases.owner(channel)
+
     def backlog(self) -> None:
         """Calls pile up: let each actor be sent what it has room for."""
         for member in self._pool.members:

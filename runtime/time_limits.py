@@ -90,7 +90,13 @@ class TimeLimits:
         name = f"{member}.{call.name}()"
         alone = self._pool.plan.serial
         what = "Its process was ended, and another one is started" if alone else _BESIDE_OTHERS
+        # Before its caller hears of it: what the caller then releases must not go to a process that is being ended.
+        owner = self._pool.elsewhere.owner(channel) if alone else None
+        if owner is not None:
+            owner.refuse()
         if not call.abandon(TimeoutError(f"{name} was not done within its call_timeout of {span:g} s. {what}")):
+            if owner is not None:  # it has just ended by itself, and its process goes on
+                owner.accept()
             return
         log.warning("%s ran past its call_timeout of %g s (pid %s)", name, span, channel.pid)
         if alone:

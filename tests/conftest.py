@@ -147,15 +147,16 @@ def _left_after_grace(before: Held) -> Held:
     end = time.monotonic() + GRACE_S
     gc.collect()  # a descriptor or an executor may hang in a cycle only
     left = look() - before
-    for thread in left.threads:
-        thread._started.wait(GRACE_S)  # type: ignore[attr-defined]  # another thread is just about to start it
-        thread.join(max(0.0, end - time.monotonic()))
-    left = look() - before
     # A descriptor that another thread is about to close, or a child that its own manager is about to wait for, wakes
-    # nobody: this is the one place that looks again and again, on the way to a failure only.
+    # nobody: this is the one place that looks again and again, on the way to a failure only. Threads are looked for
+    # again as well: what is on its way out may start one for that.
     pause = threading.Event()
-    while (left.fds or left.children or left.shm) and time.monotonic() < end:
-        pause.wait(0.02)
+    while left and time.monotonic() < end:
+        for thread in left.threads:
+            thread._started.wait(GRACE_S)  # type: ignore[attr-defined]  # another thread is just about to start it
+            thread.join(max(0.0, end - time.monotonic()))
+        if not left.threads:
+            pause.wait(0.02)
         left = look() - before
     if left.shm:
         left = Held(left.threads, left.children, left.fds, left.shm - _strangers_shm(left.shm))

@@ -52,13 +52,15 @@ class Gone(NamedTuple):
     def __str__(self) -> str:
         if self.expected is not None:
             return self.expected
+        if self.cause is not None:
+            return f"{type(self.cause).__name__}: {self.cause}"
         if self.signal is not None:
             return self.signal
         if self.unknown:
             return "a cause that nobody can tell (the helper that started it was killed before)"
         if self.exit_code is not None:
             return f"exit code {self.exit_code}"
-        return f"{type(self.cause).__name__}: {self.cause}" if self.cause is not None else "its own end"
+        return "its own end"
 
 
 class Job(Protocol):

@@ -40,11 +40,11 @@ class Board:
             fd = os.memfd_create("concurry board")
             os.ftruncate(fd, _SIZE)
         self.fd: int | None = fd
-        self._memory: mmap.mmap | None = mmap.mmap(fd, _SIZE)
+        self._memory: Any = mmap.mmap(fd, _SIZE)
         self.numbers: Any = memoryview(self._memory)[:_KEPT].cast("Q")
         self._half, self._room = 1, -1  # the half that is filled, and its bytes that are free
-        self._write = self._memory.write
-        self.keep: Callable[[bytes], None] = self._keep
+        self._write: Callable[[bytes], object] = self._memory.write
+        self.keep: Callable[[bytes], object] = self._keep
 
     def close_fd(self) -> None:
         """The peer has it: only the mapping is needed any more."""

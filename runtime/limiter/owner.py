@@ -75,6 +75,11 @@ class LeaseOwner:
         for lease in leases:
             lease.arbiter.end_wait(lease)
 
+    def accept(self) -> None:
+        """Undo `refuse`, for what comes later."""
+        with self._lock:
+            self._refuses = self._never_waits = False
+
     def close(self) -> None:
         """End: every wait is taken back and every lease is released. Idempotent, from any thread."""
         with self._lock:

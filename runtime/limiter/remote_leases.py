@@ -337,6 +337,11 @@ class RemoteLeases:
             book = self._books[channel] = _Book(self._sets, channel, str(member))
         return book
 
+    def owner(self, channel: Any) -> LeaseOwner | None:
+        """Who holds what a process has taken; None: it has asked for nothing yet."""
+        book = self._books.get(channel)
+        return None if book is None else book.owner
+
     def gone(self, channel: Any) -> None:
         """A process is gone: what it held and waited for is free."""
         book = self._books.pop(channel, None)

@@ -82,7 +82,15 @@ def _whole(error: BaseException | None) -> Any:
 _PROCESS: dict[str, Any] = {"same_objects": False, "signals": PipeSignal, "logs": FileLog}
 # Starting processes takes its time. What is the same with one call at a time and with several is tested once.
 _POOLED = frozenset(
-    "test_pools test_cancelling test_ending test_mailbox test_event_loops test_waits_inside test_the_table".split()
+    [
+        "test_pools",
+        "test_cancelling",
+        "test_ending",
+        "test_mailbox",
+        "test_event_loops",
+        "test_waits_inside",
+        "test_the_table",
+    ]
 )
 _AT_ONCE = _POOLED | {"test_exceptions", "test_policies"}
 

@@ -54,7 +54,7 @@ def test_one_of_four_is_killed(process: Any, pids: Any, tmp_path: Path, rounds: 
         assert len(batch.errors) <= 1
         assert {type(error) for error in batch.errors} <= {WorkerDiedError}
         assert set(batch.ran.values()) == {1}, "at most once"
-        assert len(batch.ran) == 1000
+        assert len(batch.ran) >= 1000 - len(batch.errors)
         again = [batch.worker.echo(n) for n in range(12)]
         assert [future.result(20) for future in again] == list(range(12))
         batch.worker.stop()
@@ -163,7 +163,7 @@ def test_a_kill_every_200_ms(process: Any, pids: Any, seconds: int) -> None:  # 
     before = held()
     go_on(end)
     killer.join(20)
-    done, left = wait(open_calls, timeout=20)
+    _, left = wait(open_calls, timeout=20)
     assert not left, "unresolved"
     assert ok > 100 * seconds
     after = held()
@@ -175,7 +175,7 @@ def test_a_kill_every_200_ms(process: Any, pids: Any, seconds: int) -> None:  # 
 @pytest.mark.parametrize("direction", ["to", "from"])
 def test_killed_while_64_mb_are_under_way(process: Any, pids: Any, rounds: int, direction: str) -> None:  # F06
     size = 64 * MB
-    worker = process(max_restarts=None)
+    worker = process(max_restarts=None, restart_window=0.001)  # no back-off: it is killed while idle as well
     for n in range(rounds):
         worker.pid().result(20)
         pid = pids(worker)[0]

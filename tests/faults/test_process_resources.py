@@ -176,7 +176,7 @@ def limit(most):
     resource.setrlimit(resource.RLIMIT_NPROC, (most if most is not None else hard, hard))
 failed = worked = 0
 for context in ("forkserver", "spawn"):
-    for most in (1, 2, 3, 4, 5, 6, 8, 40):
+    for most in (1, 2, 4, 5, 6, 40) if context == "forkserver" else (1, 5):
         limit(most)
         began = time.monotonic()
         try:
@@ -186,7 +186,7 @@ for context in ("forkserver", "spawn"):
         except Exception as error:
             failed += 1
             assert isinstance(error, (OSError, RuntimeError, WorkerDiedError)), repr(error)
-        print(context, most, time.monotonic() - began, file=sys.stderr)
+        assert time.monotonic() - began < 10
         limit(None)
         with Works.options(mode="process", mp_context=context).init() as worker:
             assert worker.echo(2).result(20) == 2
@@ -203,7 +203,7 @@ with Works.options(mode="process", max_restarts=None).init() as worker:
     limit(None)
     assert isinstance(waiting.exception(20), (WorkerDiedError, type(None)))
     assert worker.echo(4).result(20) == 4
-assert failed > 3 and worked > 1, (failed, worked)
+assert failed > 3 and worked > 0, (failed, worked)
 assert [child.status() for child in psutil.Process().children(recursive=True)] == []
 print("recovered", flush=True)
 """

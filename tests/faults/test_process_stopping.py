@@ -196,13 +196,15 @@ def test_wait_for_on_queued_and_on_running_calls(process: Any, pipe: Any) -> Non
 def test_wait_for_on_a_running_async_method(process: Any, pipe: Any, acts: Any) -> None:  # F19
     class Later(acts):  # type: ignore[misc]
         async def hold_later(self, began: str, ended: str) -> None:
-            with open(began, "wb", buffering=0) as said:
-                said.write(b"!")
+            self.tell(began)
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
-                with open(ended, "wb", buffering=0) as said:
-                    said.write(b"!")
+                self.tell(ended)
+
+        def tell(self, path: str) -> None:
+            with open(path, "wb", buffering=0) as said:
+                said.write(b"!")
 
     for options in ({}, {"max_concurrency": 4}):
         worker, began, over = process(cls=Later, **options), pipe(), pipe()
@@ -242,10 +244,14 @@ def test_memory_of_waiting_calls(process: Any, pipe: Any, count: int) -> None:  
 def test_a_bounded_mailbox(process: Any, pipe: Any) -> None:  # F24
     worker = process(mailbox_size=1000, on_full="raise")
     _, go = hold_all(worker, pipe)
-    futures = []
-    with pytest.raises(MailboxFullError):
+    futures: list[Any] = []
+
+    def submit() -> None:
         for n in range(1200):
             futures.append(worker.echo(n))
+
+    with pytest.raises(MailboxFullError):
+        submit()
     assert 1000 <= len(futures) <= 1000 + 100, "its mailbox, and what is sent ahead"
     go.tell()
     assert gather(futures, timeout=20) == list(range(len(futures)))

@@ -220,7 +220,8 @@ for way in {ways!r}:
             assert error.args == (1, 2)
         else:
             raise AssertionError
-print(open("ran").read().split("\\n").count("the script"), flush=True)
+with open("ran") as file:
+    print(file.read().split("\\n").count("the script"), flush=True)
 """
         )
         for ways in (["forkserver", "fork"], ["spawn"])
