@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from concurry.runtime import kinds
 from concurry.runtime.call_waits import CallWaits
+from concurry.runtime.edges import Edge  # here: the I/O thread must not wait for an import
 from concurry.runtime.feed import Feed
 from concurry.runtime.mailbox import Mailbox
 from concurry.runtime.member import Member
@@ -114,8 +115,6 @@ class RemoteMember(Member):
         """The edge along which handles go to its process, made when it is first asked for; None: that is gone."""
         with self._edge_lock:
             if channel not in self._edges:
-                from concurry.runtime.edges import Edge
-
                 base = self.pool.elsewhere.handles
                 self._edges[channel] = Edge(f"{self}'s process", channel.tell, member=self, base=base)
             return self._edges[channel]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from concurry.transports import control
+from concurry.transports.segments import Borrower, Lender  # here: the hub's thread must not wait for an import
 
 Tell = Callable[..., object]
 
@@ -39,8 +40,6 @@ class Memory:
         """What lends memory to the peer."""
         with self._lock:
             if self._lender is None and not self._closed:
-                from concurry.transports.segments import Lender
-
                 self._lender = Lender(self._announce, self._retire)
             return self._lender
 
@@ -54,8 +53,6 @@ class Memory:
         """What keeps the memory that the peer has lent."""
         with self._lock:
             if self._borrower is None:
-                from concurry.transports.segments import Borrower
-
                 self._borrower = Borrower(self._let_go, copies=self.copies)
                 if self._closed:
                     self._borrower.close()

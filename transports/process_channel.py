@@ -63,6 +63,7 @@ class ProcessChannel(Channel):
         self._pidfd = -1
         self._own_child = False
         self._connected = self._forsaken = False
+        self._unbuilt: bytes | None = None  # why the actor could not be made
         self._ending = Ending(at.call, self._over_now)
         self.large: int | None = job.settings["large"]
         self._serial: bool = job.settings["serial"]  # whether the child runs one call at a time
@@ -228,8 +229,7 @@ class ProcessChannel(Channel):
         elif kind == control.READY:
             self._job.ready(self)
         elif kind == control.UNBUILT:
-            _, _, how, body = codec.read(message[1])[0]
-            self._job.failed_to_build(codec.unpack_failure(how, body))
+            self._unbuilt = message[1]  # told with its end, which follows, and not here: it holds the user's exception
         elif kind == control.RIVAL:
             self._ending.cause = WorkerInitError(message[1])
         elif kind == control.ASKED_BACK:
@@ -266,6 +266,15 @@ class ProcessChannel(Channel):
         if self.pid:
             self._on_line(0)
         self._close()
+        if self._unbuilt is None:
+            self._tell_the_end()
+        else:
+            self._job.aside(self._tell_the_end)
+
+    def _tell_the_end(self) -> None:
+        if self._unbuilt is not None:
+            _, _, how, body = codec.read(self._unbuilt)[0]
+            self._job.failed_to_build(codec.unpack_failure(how, body))
         if not self._forsaken:
             self._job.gone(self, self._ending.reason(self.pid))
         self._hub_ends = hub.release(self._hub)

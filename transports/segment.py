@@ -14,6 +14,7 @@ pages first), allocating and then copying 1,200; into touched memory, memmove 6,
 
 from __future__ import annotations
 
+import ctypes  # here: `_c` is called on threads that must not wait for an import
 import errno
 import fcntl
 import functools
@@ -190,8 +191,6 @@ def _pinned(source: Any) -> Iterator[int]:
 @functools.cache
 def _c() -> SimpleNamespace:
     """The C functions needed, and types. CDLL lets other threads run meanwhile, pythonapi does not."""
-    import ctypes
-
     address, size, integer = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 
     class Buffer(ctypes.Structure):  # Py_buffer; part of the stable ABI since 3.11
