@@ -100,10 +100,10 @@ class RemoteActor:
         """Whether it has run as many calls, or takes as much memory, as it may: then it leaves, and the parent, which
         is told here, starts another one. What has not begun goes back to the parent with its end."""
         most_calls, most_memory = self._most_calls, self._most_memory
-        why = None
+        why = None  # after a call at least: one whose object is larger than that would never do anything
         if most_calls is not None and self.wire.total() >= most_calls:
             why = f"its end by max_calls_per_worker={most_calls}"
-        elif most_memory is not None and (memory := _resident()) > most_memory:
+        elif most_memory is not None and self.wire.total() and (memory := _resident()) > most_memory:
             why = f"its end by max_memory_per_worker={most_memory}: {memory} bytes are resident"
         if why is None:
             return False

@@ -81,7 +81,9 @@ class RemoteCall:
         try:
             reply, buffers = pack_result(self.number, result)
         except EncodeError as error:
-            return self.fail(error)
+            told = EncodeError(f"{self._wire.who}.{self.name}(): {error}")
+            told.__cause__ = error.__cause__
+            return self.fail(told)
         return self._reply(reply, buffers)
 
     def fail(self, error: BaseException) -> bool:

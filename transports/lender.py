@@ -67,6 +67,7 @@ class Lender:
         keep_each: int = 128 << 20,
         keep_all: int = 256 << 20,
     ) -> None:
+        self.refused = False  # whether that has been said; the caller's
         self._announce = announce
         self._retire = retire
         self._keep_each = min(keep_each, keep_all)
@@ -120,7 +121,11 @@ class Lender:
         if self._closed:
             raise BrokenPipeError(errno.ESHUTDOWN, "the channel is closed, and lends no memory")
         if len(self._lent) >= _MOST_LENT:
-            raise OSError(errno.ENOBUFS, f"{_MOST_LENT} loans of shared memory are in use at the other side")
+            raise OSError(
+                errno.ENOBUFS,
+                f"{_MOST_LENT} arguments or results in shared memory are still looked at: drop some, or raise "
+                f"shared_memory_threshold",
+            )
 
     def _fill(self, taken: _Segment, spans: list[Span], views: list[memoryview]) -> None:
         assert taken.mapping is not None

@@ -203,6 +203,9 @@ def _spawn(what: str, fd: int, *arguments: str) -> int:
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, fd, _LINE_FD),
         ],
+        # A session of its own: whoever ends the driver with its whole process group (a closed terminal, `timeout`)
+        # leaves it to clear up, which it does when the driver's end of the line is gone.
+        setsid=True,
         setsigmask=[signal.SIGINT],  # until it ignores it, as the first thing that it does
         setsigdef=[signal.SIGCHLD],
     )

@@ -60,7 +60,14 @@ def stow(lender: Any, buffers: list[memoryview], large: int | None) -> tuple[Any
         try:
             return lender.put(buffers), None, []
         except (OSError, MemoryError) as error:
-            log.warning("concurry: no shared memory for %d bytes (%s); they go over the socket", total, error)
+            first, lender.refused = not lender.refused, True
+            log.log(
+                logging.WARNING if first else logging.DEBUG,
+                "concurry: no shared memory for %d bytes (%s); they go over the socket, which is slower%s",
+                total,
+                error,
+                ". Said once for each process" if first else "",
+            )
     frames = [buffer[at : at + PIECE] for buffer in buffers for at in range(0, max(buffer.nbytes, 1), PIECE)]
     return None, [buffer.nbytes for buffer in buffers], frames
 

@@ -222,9 +222,11 @@ with Works.options(mode="process", max_workers=2, max_restarts=None).init() as p
     with Works.options(mode="process").init() as first:
         first.echo().result(20)
     before = count()
+    killed = 0
     for n in range(3):
-        pids = {0}
-        while 0 in pids:  # one is being started again
+        pids, end = {killed}, time.monotonic() + 20
+        while pids & {0, killed} and time.monotonic() < end:  # one is being started again
+            os.sched_yield()
             pids = {member.channel.pid for member in pool.__dict__["_pool"].members}
         helper = hub._hub.nursery.pid
         os.kill(helper, signal.SIGKILL)
@@ -232,7 +234,9 @@ with Works.options(mode="process", max_workers=2, max_restarts=None).init() as p
         with Works.options(mode="process").init() as other:
             assert other.echo(n).result(20) == n
         assert hub._hub.nursery.pid != helper, "the next start brings a new helper"
-        os.kill(sorted(pids)[0], signal.SIGKILL)  # one whose end the helper cannot tell any more
+        assert not pids & {0, killed}, (pids, hub._hub.nursery.__dict__, pool.get_pool_stats())
+        killed = sorted(pids)[0]
+        os.kill(killed, signal.SIGKILL)  # one whose end the helper cannot tell any more
         assert gather([pool.echo(n) for n in range(20)], timeout=20) == list(range(20))
         assert not psutil.pid_exists(helper), "waited for"
         end = time.monotonic() + 20

@@ -670,11 +670,3 @@ views = borrower.get(lender.put([memoryview(bytes(100)), memoryview(bytes(3 << 2
 views[0].obj.itself = views  # a cycle, too
 sys.views = views
 """)
-
-
-def test_ctypes_waits_until_it_is_needed() -> None:
-    run("""
-Lender(lambda serial, fd, size: None, lambda serial: None).close()
-Borrower(lambda serial: None).close()
-assert "ctypes" not in sys.modules and "mmap" not in sys.modules
-""")
