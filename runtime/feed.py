@@ -45,7 +45,7 @@ class Feed:
         # Sends calls that have begun, as far as this process knows.
         self.send: Callable[[list[Any]], None] = channel.send if self._limits is None else self._send_timed
         self._has_siblings = len(member.pool.members) > 1
-        self._pumping = allocate_lock()  # protects the order of what is taken and sent; the mailbox's is taken under it
+        self.pumping = allocate_lock()  # protects the order of what is taken and sent; the mailbox's is taken under it
 
     def __str__(self) -> str:
         return str(self.member)
@@ -80,9 +80,11 @@ class Feed:
             return False
         # First this, then the look for room: a reply that comes now is seen here, or sees that we are not listed.
         self.listed = False
-        if call.begin():
-            self.send([call])
-        self.listed = self.has_room()
+        try:
+            if call.begin():
+                self.send([call])
+        finally:
+            self.listed = self.has_room()
         return self.listed
 
     def replied(self, seconds_each: float) -> None:
@@ -107,7 +109,7 @@ class Feed:
         if self.listed or self.over:
             return
         under_way = self.channel.under_way
-        with self._pumping:
+        with self.pumping:
             credit, held = self.credit(), self.channel.held()
             # Not one for one: calls that go singly come back singly, and cost a message each for ever.
             if held < self._width or credit - held > credit // 4:

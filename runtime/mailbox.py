@@ -72,8 +72,13 @@ class Mailbox:
                     except IndexError:  # a busy actor was faster
                         break
                     taker = ready.pop(self._choose(ready) if len(ready) > 1 else 0)
-                    if taker.give(next_call):
-                        ready.append(taker)
+                    try:
+                        if taker.give(next_call):
+                            ready.append(taker)
+                    except BaseException:  # Ctrl-C in the middle of it
+                        if getattr(taker, "listed", False) and taker not in ready:
+                            ready.append(taker)
+                        raise
                     if self.bound is not None:
                         self.bound.free()
                 return
@@ -140,6 +145,8 @@ class Mailbox:
         with self._lock:
             if waiting or taker.listed or taker.over or self.refusal is not None or self._draining:
                 return False
+            if taker.pumping.locked():  # somebody has taken calls for it that it has not been sent yet: those go first
+                return False
             ready.append(taker)
             taker.listed = True
             if waiting:  # put by somebody who looked at the ready before that
@@ -200,6 +207,8 @@ class Mailbox:
     def leave(self, taker: Any) -> None:
         """Take a dead actor off the ready. None: a lane that was never opened, since `__init__` failed."""
         with self._lock:
+            if getattr(taker, "over", None) is False:  # one that takes several: it shall not come back
+                taker.over = True
             if taker is not None and taker in self.ready:  # a closed mailbox has a None among the ready
                 self.ready.remove(taker)
                 taker.listed = False

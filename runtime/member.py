@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from concurry.runtime.actor import Actor
@@ -103,6 +104,10 @@ class Member:
         if self.channel is not None:
             calls += self.channel.undelivered()
         return [call for call in dict.fromkeys(calls) if not call.done()]
+
+    def quiet(self) -> Any:
+        """A context in which nobody is just about to send it a call that was taken for it."""
+        return nullcontext()
 
     def let_go(self) -> list[Any]:
         """Its incarnation has ended: what it held, once, so that the next one does not seem to hold it."""

@@ -58,6 +58,9 @@ class RemoteMember(Member):
             calls += self.channel.undelivered()
         return [call for call in dict.fromkeys(calls) if not call.done()]
 
+    def quiet(self) -> Any:
+        return super().quiet() if self.feed is None else self.feed.pumping
+
     def let_go(self) -> list[Any]:
         calls = super().let_go()
         self.feed = None

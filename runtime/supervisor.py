@@ -160,7 +160,7 @@ class Supervisor:
     def gone(self, member: Member, reason: Any) -> None:
         """An incarnation has ended. Comes once for each."""
         pool = self.pool
-        with self._lock:
+        with self._lock, member.quiet():
             on_demand = member in self._on_demand
             if not on_demand:  # one that is on demand never was among the ready, and may end under the mailbox's lock
                 for mailbox, taker in member.takers():

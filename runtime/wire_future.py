@@ -47,11 +47,12 @@ class WireFuture(ConcurrentFuture[T]):
 
     # -- the runner's side: the channel, for an actor elsewhere ------------------------------------------------------
 
-    def close_unread(self, how: int, body: Any, parcel: Any) -> bool:
-        """Close with a result that is decoded later. False: somebody else closed it before."""
+    def close_unread(self, how: int, body: Any, parcel: Any, edge: Any) -> bool:
+        """Close with a result that is decoded later. `edge()`: along which its handles came. False: somebody else
+        closed it before."""
         handles = None
         if how == codec.CARRYING:
-            handles = Arriving(self.extra.edge, codec.tickets_of(body))
+            handles = Arriving(edge(), codec.tickets_of(body))
         return self.close(Unread(how, body, parcel, failed=False, handles=handles))
 
     def fail_unread(self, how: int, body: Any) -> bool:

@@ -41,6 +41,8 @@ class Asking:
         self._given_back = given_back
         self._open: dict[int, Any] = {}  # question -> the lock that its answer releases, or None
         self._questions = itertools.count(1)
+        self._recall = 0  # the question that is open to recall, or 0
+        self._again = False  # whether somebody wished that meanwhile
 
     def ask_back(self, number: int | None, *, wait: bool) -> None:
         """Ask for one call. `wait`: for the answer, for a moment."""
@@ -53,15 +55,19 @@ class Asking:
             answered.acquire(True, _ASK_S)
 
     def recall(self) -> None:
-        """Ask for all that have not begun, unless a question is open."""
+        """Ask for all that have not begun; once more, where that is being asked, when the answer has come."""
+        if self._recall:
+            self._again = True
+            return
         waiting = [number for number in list(self._under_way) if not self._begun(number)]
-        if waiting and not self._open:
-            self._ask(waiting, None)
+        if waiting:
+            self._recall = self._ask(waiting, None)
 
-    def _ask(self, numbers: list[int], answered: Any) -> None:
+    def _ask(self, numbers: list[int], answered: Any) -> int:
         question = next(self._questions)
         self._open[question] = answered
         self._tell([ASK_BACK, question, numbers])
+        return question
 
     def answer(self, question: int, numbers: list[int]) -> None:
         """The child's answer; on the hub's thread."""
@@ -69,6 +75,10 @@ class Asking:
         waiting = [call for call in calls if call is not None and call.reopen()]
         self._close(question)
         self._given_back(waiting)
+        if question == self._recall:
+            self._recall, again, self._again = 0, self._again, False
+            if again:
+                self.recall()
 
     def _close(self, question: int) -> None:
         answered = self._open.pop(question, None)

@@ -27,7 +27,7 @@ from concurry.transports.errors import ProtocolError
 BOOT, CONNECTED, READY, UNBUILT, RIVAL = 1, 2, 3, 4, 5
 ASK_BACK, ASKED_BACK, INTERRUPT = 6, 7, 8
 SEGMENT, RETIRED, FREED = 9, 10, 11
-LEAVING = 12  # the child ends by itself, to be replaced
+LEAVING, AGAIN = 12, 17  # the child ends by itself, to be replaced; the last reply is wanted once more
 FORK, FORKED, UNBORN, EXITED = 13, 14, 15, 16  # with the nursery
 RUNTIME = 32
 

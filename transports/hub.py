@@ -38,9 +38,16 @@ class Hub:
     """See the module's docstring. Made by `retain`."""
 
     def __init__(self) -> None:
-        self.context = zmq.Context()
-        # A name of our own for each socket; zmq takes them as they are.
         self.folder = folder.make()
+        self.context = zmq.Context()
+        try:
+            self._set_up()
+        except BaseException:  # no descriptors left, most likely
+            self.context.destroy(linger=0)
+            folder.remove(self.folder)
+            raise
+
+    def _set_up(self) -> None:
         self._todo: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         # A file, which knows whether it is closed: `call` may come late, from a finalizer, and a bare number could be
         # somebody else's by then.
@@ -87,11 +94,9 @@ class Hub:
         """Do not wait for a descriptor for now: somebody else does. From any thread."""
         self._epoll.modify(fd, 0)
 
-    def resume(self, fd: int, handler: Callable[[int], None] | None) -> None:
-        """Wait for it again; with a `handler`, call that first. From any thread."""
+    def resume(self, fd: int) -> None:
+        """Wait for it again. From any thread."""
         self._epoll.modify(fd, IN)
-        if handler:
-            self.call(handler, IN)
 
     def _run(self) -> None:
         handlers, wait = self._handlers, self._epoll.poll

@@ -58,6 +58,10 @@ class Memory:
                     self._borrower.close()
             return self._borrower
 
+    def drop(self, serial: int) -> None:
+        """A loan of the peer's is over that nobody has looked at. From a finalizer."""
+        self._let_go(serial)
+
     def freed(self, serials: list[int]) -> None:
         """Tell the peer that these loans of its are over."""
         self._tell([control.FREED, serials])

@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("concurry")
 
+_LEAVES_S = 0.5  # for the nursery to leave: it takes a millisecond
 _LINE_FD = 3  # where a new interpreter finds its end of the line
 _TITLE_ROOM = " " * 48  # an argument that makes room for a title, which stands where the arguments were
 _PRELOADED = (
@@ -232,9 +234,16 @@ def _fork(end: socket) -> int:
 
 
 def _reap(pid: int) -> None:
+    """Wait for one that was told to leave. One that does not, since it is stopped or worse, is killed."""
     try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            if not select.select([pidfd], [], [], _LEAVES_S)[0]:
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
         os.waitpid(pid, 0)
-    except ChildProcessError:  # somebody else's os.wait() was faster
+    except (ChildProcessError, ProcessLookupError):  # somebody else's os.wait() was faster
         log.debug("concurry: process %d was waited for by somebody else", pid)
 
 

@@ -54,7 +54,8 @@ class Outbox:
             if not collected and not (len(calls) == 1 and self._send_one(calls[0])):
                 self._number(calls)
         if collected:  # it is gone: they wait for another one
-            self._job.given_back(self._channel, [call for call in calls if call.reopen()])
+            waiting = [call for call in calls if call.reopen()]  # aside: a mailbox's lock may be held here
+            self._job.aside(lambda: self._job.given_back(self._channel, waiting))
 
     def _send_one(self, call: Any) -> bool:
         """The short way of one small call. False: it must go the long one."""
@@ -83,7 +84,7 @@ class Outbox:
         self.last = number
         if self._closed:
             return
-        if self._aside or any(call.kwargs is not None and _size(call) >= _ASIDE for call in calls):
+        if self._aside or any(_size(call.kwargs) >= _ASIDE for call in calls):
             self._put_aside((first, calls))
             return
         for frames in self._messages(first, calls):
@@ -193,5 +194,5 @@ def _message(
     return [parcel.header(parcel.CALLS, first, carried or None, ref, sizes) + b"".join(batch), *frames]
 
 
-def _size(call: Any) -> int:
-    return sum(buffer.nbytes for buffer in call.kwargs)
+def _size(buffers: Any) -> int:
+    return 0 if buffers is None else sum(buffer.nbytes for buffer in buffers)

@@ -117,5 +117,10 @@ class Parcel:
 
     def open(self) -> list[Any] | None:
         """The buffers. Once."""
-        borrower = self._memory.borrower() if self._ref is not None else None
-        return unstow(borrower, self._ref, self._sizes, self._frames, copies=self._memory.copies)
+        ref, self._ref = self._ref, None
+        borrower = self._memory.borrower() if ref is not None else None
+        return unstow(borrower, ref, self._sizes, self._frames, copies=self._memory.copies)
+
+    def __del__(self) -> None:
+        if self._ref is not None:  # nobody wanted it: the loan is over
+            self._memory.drop(self._ref[0])

@@ -85,7 +85,16 @@ class ProcessChannel(Channel):
             self._outbox = Outbox(self, job, gate.push)
             self.under_way = self._outbox.under_way
             self.send = self._outbox.send  # type: ignore[method-assign]  # a step less on the way of each call
-            self.replies = Replies(job.who, gate.pull, self.under_way, partial(job.replied, self), self._parcel)
+            self.replies = Replies(
+                job.who,
+                gate.pull,
+                self.under_way,
+                partial(job.replied, self),
+                self._parcel,
+                lambda: self.edge,
+                self._kept,
+                lambda: self.tell([control.AGAIN]),
+            )
             self._asking = Asking(self.under_way, self._has_begun, self.tell, self._given_back)
             self._theirs = theirs
             undo.forget()
@@ -262,23 +271,34 @@ class ProcessChannel(Channel):
         if not self._closed:
             self._on_monitor(0)
 
+    def _kept(self) -> bytes:
+        """The board's last replies, of a child that may be writing there: twice the same."""
+        before = self._board.kept()
+        while (now := self._board.kept()) != before:
+            before = now
+        return now
+
     def _over_now(self) -> None:
-        if self.pid:
-            self._on_line(0)
-        self._close()
-        if self._unbuilt is None:
-            self._tell_the_end()
-        else:
-            self._job.aside(self._tell_the_end)
+        try:  # whatever fails: its end is told
+            if self.pid:
+                self._on_line(0)
+            self._close()
+        finally:
+            if self._unbuilt is None:
+                self._tell_the_end()
+            else:
+                self._job.aside(self._tell_the_end)
 
     def _tell_the_end(self) -> None:
-        if self._unbuilt is not None:
-            _, _, how, body = codec.read(self._unbuilt)[0]
-            self._job.failed_to_build(codec.unpack_failure(how, body))
-        if not self._forsaken:
-            self._job.gone(self, self._ending.reason(self.pid))
-        self._hub_ends = hub.release(self._hub)
-        self._over.set()
+        try:
+            if self._unbuilt is not None:
+                _, _, how, body = codec.read(self._unbuilt)[0]
+                self._job.failed_to_build(codec.unpack_failure(how, body))
+            if not self._forsaken:
+                self._job.gone(self, self._ending.reason(self.pid))
+        finally:
+            self._hub_ends = hub.release(self._hub)
+            self._over.set()
 
     def _close(self) -> None:
         self._closed = True
@@ -331,7 +351,7 @@ class ProcessChannel(Channel):
         if not self._over.wait(None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
             return False
         if self._hub_ends is not None:
-            self._hub_ends.join()
+            self._hub_ends.join(None if timeout is None else max(1.0, min(timeout, threading.TIMEOUT_MAX)))
         return True
 
     # -- what is asked of it -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 
 Guarantees: a reply closes its call once; those of calls that are not under way are dropped and counted, and so is what
 is no message of ours. No reply is lost to a Ctrl-C in a thread that leads: a frame stays in the inbox until all of it
-is done, and doing it twice changes nothing. Payloads are not decoded here.
+is done, and what pyzmq loses then is had again, from the board or from the child. Payloads are not decoded here.
 Assumes: whoever receives has the turn (a lock), which is held for moments, or by one who wakes for whatever the hub
 wakes for. A zmq socket's descriptor tells of news once only: so it is always read until it has nothing.
 Source of the idea: leader and followers (Schmidt and others, 2000).
@@ -34,6 +34,7 @@ log = logging.getLogger("concurry")
 poll: Any = backend.zmq_poll  # releases the interpreter, and takes sockets and descriptors
 IN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = (parcel.NOBLOCK,)
+_NO_WAIT: Final = (False,)
 _LONGEST_MS: Final = 1 << 30  # a wait for longer ends early, and goes on as everybody's does
 
 
@@ -53,6 +54,9 @@ class Replies:
         under_way: dict[int, Any],
         told: Callable[[int, int, float], None],
         parcels: Callable[[Any, Any, list[bytes]], Any],
+        edge: Callable[[], Any],
+        kept: Callable[[], bytes],
+        ask_again: Callable[[], None],
     ) -> None:
         self.dropped = 0
         self.pull = pull
@@ -60,6 +64,10 @@ class Replies:
         self._under_way = under_way
         self._told = told
         self._parcels = parcels
+        self._edge = edge  # along which handles come
+        self._kept = kept
+        self._ask_again = ask_again
+        self._lost = False  # whether a message may have been lost by one who led
         self._only = [(pull, IN)]
         self._turn = allocate_lock()  # whose turn it is to receive; protects the socket and the inbox
         self._inbox: list[bytes] = []
@@ -81,24 +89,28 @@ class Replies:
     # -- on the hub's thread -------------------------------------------------------------------------------------------
 
     def on_news(self, _: int) -> None:
-        """Receive and do all there is."""
-        with self._turn:
-            if not self._closed:
-                self._fetch()
-                self._work_off()
+        """Receive and do all there is. Where somebody leads: he does, or has us called when he has let go. It never
+        waits for that: the hub has others to hear."""
+        if self._turn.acquire(False):
+            try:
+                if not self._closed:
+                    self._fetch()
+                    self._work_off()
+            finally:
+                self._turn.release()
 
     def _fetch(self) -> None:
         """Receive what has come."""
         only, inbox, receive = self._only, self._inbox, self.pull.recv
         while poll(only, 0):  # cheaper than a receive that says there is nothing
-            inbox.extend(map(receive, _NOBLOCK))  # in C from end to end: a Ctrl-C falls before or after it
+            inbox.extend(map(receive, _NOBLOCK))
 
     def _work_off(self) -> None:
         inbox = self._inbox
         while inbox:
             try:
                 self._apart()
-            except (ProtocolError, ValueError, TypeError) as error:
+            except Exception as error:
                 self.dropped += 1
                 log.error("%s: a message that no child of ours sends was dropped: %s", self._who, error)
                 del inbox[:1]
@@ -112,11 +124,12 @@ class Replies:
             raise ProtocolError(f"a message of kind {kind} where replies come")
         frames = 1 if sizes is None else 1 + parcel.frames_of(sizes)
         buffers = None
+        del items[0]
         if ref is not None or sizes is not None:
             if len(inbox) < frames:
                 raise ProtocolError("a message without the buffers that it announces")
-            buffers = self._parcels(ref, sizes, inbox[1:frames])
-        del items[0]
+            if items and items[0][0] in under_way:  # else it has come before
+                buffers = self._parcels(ref, sizes, inbox[1:frames])
         # Invariant: who is no longer under way is in `ended`, until it is closed; so this may be broken off anywhere.
         ended = self._ended
         failed = 0
@@ -136,7 +149,7 @@ class Replies:
                 elif how == PLAIN:
                     call.close(body)
                 else:
-                    call.close_unread(how, body, parcels)
+                    call.close_unread(how, body, parcels, self._edge)
             ended.clear()
         del inbox[:frames]
 
@@ -149,30 +162,60 @@ class Replies:
         Args:
             timeout: seconds at most.
         """
-        if not self._turn.acquire(False):
+        mine: list[bool] = []
+        try:
+            mine.extend(map(self._turn.acquire, _NO_WAIT))  # in C: where a Ctrl-C follows, `mine` says whose turn it is
+            if mine[0] and not self._lost and not self._closed and self._hub is not None:
+                self._lead(future, timeout)
+        except BaseException:
+            # pyzmq raises it also when it has taken a message off the socket already: look what is missing.
+            self._lost = True
+            self._hub.call(self.find_lost)
+            raise
+        finally:
+            if mine and mine[0]:
+                self._turn.release()
+                if self._inbox and self._hub is not None:  # after: `on_news` does not wait for the turn
+                    self._hub.call(self.on_news, IN)
+
+    def _lead(self, future: Any, timeout: float | None) -> None:
+        inbox, under_way, hook = self._inbox, self._under_way, self._hook
+        if inbox or len(under_way) != 1:
             return
         try:
-            inbox, under_way, hook = self._inbox, self._under_way, self._hook
-            if self._closed or self._hub is None or inbox or len(under_way) != 1:
-                return
             self._hub.pause(self._fd)
+            future.add_hook(hook)
             try:
-                future.add_hook(hook)
-                try:
-                    # Who had the turn before has read all there was: what came since then has made the socket ready.
-                    for source, _ in poll(self._sources, -1 if timeout is None else _milliseconds(timeout)):
-                        if source is self.pull:
-                            self._fetch()
-                        elif source == self._wake_fd:
-                            self._wake.read(8)
-                finally:
-                    future.remove_hook(hook)
-                if len(inbox) == 1 and len(under_way) == 1:
-                    self._apart()
+                # Who had the turn before has read all there was: what came since then has made the socket ready.
+                for source, _ in poll(self._sources, -1 if timeout is None else _milliseconds(timeout)):
+                    if source is self.pull:
+                        self._fetch()
+                    elif source == self._wake_fd:
+                        self._wake.read(8)
             finally:
-                self._hub.resume(self._fd, inbox and self.on_news)
+                future.remove_hook(hook)
+            if len(inbox) == 1 and len(under_way) == 1:
+                self._apart()
+        finally:
+            self._hub.resume(self._fd)
+
+    def find_lost(self) -> None:
+        """After a Ctrl-C in a thread that led: what it may have lost is on the board, or is sent once more by the
+        child. On the hub's thread; nobody leads until it is done."""
+        if self._closed:
+            return
+        if not self._turn.acquire(False):  # who has it began before he could know
+            self.wake_leader()
+            self._hub.call(self.find_lost)
+            return
+        try:
+            self._fetch()
+            self._work_off()
+            self._take_kept(self._kept())
+            self._lost = False
         finally:
             self._turn.release()
+        self._ask_again()
 
     def wake_leader(self) -> None:
         """Whoever leads shall look up."""

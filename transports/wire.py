@@ -41,6 +41,9 @@ _MUCH = 4096  # bytes: a reply of that length goes at once
 _LINGER_MS = 10_000  # for what is under way when it ends
 
 
+_NOTHING: list[Any] = []  # stays empty
+
+
 class Stranger(Exception):
     """Somebody else than the parent serves a socket of ours."""
 
@@ -71,6 +74,7 @@ class Wire:
         self.on_interrupt: Callable[[list[int]], None] = _ignore
         self.replied = 0  # calls
         self._out: list[bytes] = []
+        self._last: list[Any] = _NOTHING  # the frames of the last reply, where that is too large for the board
         self._out_lock = allocate_lock()  # protects `_out`, its socket and the lender
         self._held_since = 0  # ns
         self._mean_ns = 1e9
@@ -160,6 +164,7 @@ class Wire:
             self._send_large(reply, buffers)
             return
         self.board.keep(reply)
+        self._last = _NOTHING if len(reply) < _MUCH else [parcel.header(parcel.REPLIES, busy_ns) + reply]
         out = self._out
         if not out and not self.waiting:  # by far the most frequent, where calls come one by one
             self._calls_ended = self._busy_ns = 0
@@ -186,7 +191,15 @@ class Wire:
         self.flush()
         with self._out_lock:
             ref, sizes, frames = parcel.stow(self.memory.lender(), buffers, self.large)
-            self._replies.send_multipart([self._header(ref, sizes) + reply, *frames], copy=True)
+            self._last = [self._header(ref, sizes) + reply, *frames]
+            self._replies.send_multipart(self._last, copy=True)
+
+    def _send_again(self) -> None:
+        """The parent may have lost the last reply; those that are on the board it finds there."""
+        self.flush()
+        with self._out_lock:
+            if self._last:
+                self._replies.send_multipart(self._last, copy=True)
 
     def flush(self) -> None:
         """Send what is held."""
@@ -259,9 +272,11 @@ class Wire:
 
     def _look_after_the_outbox(self) -> None:
         with self._out_lock:
+            # First this, then the look: who holds a reply does it the other way round, so one of the two sees the other.
+            self._flushing = False
             if not self._out:
-                self._flushing = False  # the next that is held wakes us again
                 return
+            self._flushing = True
         if time.monotonic_ns() - self._held_since >= _HOLD_NS:
             self.flush()
 
@@ -278,6 +293,8 @@ class Wire:
             self.on_message(message, fds)
         elif kind == control.ASK_BACK:
             self.line.send([control.ASKED_BACK, message[1], self._give_back(message[2])])
+        elif kind == control.AGAIN:
+            self._send_again()
         elif kind == control.INTERRUPT:
             self.on_interrupt(message[1])
         else:
