@@ -232,7 +232,7 @@ class Edge:
         elif how == codec.PLAIN:
             call.close(body)
         else:
-            call.close_unread(how, body, None if buffers is None else _Buffers(buffers))
+            call.close_unread(how, body, None if buffers is None else _Buffers(buffers), lambda: self)
 
     def _asked(self, question: int, ticket: int, what: str, args: list[Any]) -> None:
         """On a thread of its own: a `stop` takes a while, and figures may have to be asked for further on."""

@@ -37,6 +37,7 @@ from concurry.transports.nursery import status_of
 from concurry.transports.outbox import Outbox
 from concurry.transports.replies import Replies
 from concurry.transports.stacks import Stacks
+from concurry.transports.undo import Undo
 
 log = logging.getLogger("concurry")
 
@@ -68,7 +69,7 @@ class ProcessChannel(Channel):
         self.large: int | None = job.settings["large"]
         self._serial: bool = job.settings["serial"]  # whether the child runs one call at a time
         self.memory = Memory(self.tell, self._let_go, copies=job.settings["copies"])
-        with _Undo() as undo:
+        with Undo() as undo:
             ours, theirs = pair()
             undo.add(ours.close, theirs.close)
             self._line = Control(ours, blocks=False)
@@ -403,23 +404,3 @@ class ProcessChannel(Channel):
 
     def _let_go(self, serial: int) -> None:
         self._hub.call(self.memory.freed, [serial])  # in a finalizer: no lock may be taken here
-
-
-class _Undo:
-    """What to undo where a constructor fails half-way."""
-
-    def __init__(self) -> None:
-        self._steps: list[Any] = []
-
-    def add(self, *steps: Any) -> None:
-        self._steps += steps
-
-    def forget(self) -> None:
-        self._steps.clear()
-
-    def __enter__(self) -> _Undo:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._steps:
-            self._steps.pop()()

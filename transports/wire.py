@@ -272,7 +272,7 @@ class Wire:
 
     def _look_after_the_outbox(self) -> None:
         with self._out_lock:
-            # First this, then the look: who holds a reply does it the other way round, so one of the two sees the other.
+            # First this, then the look: who holds a reply does it the other way round, so one sees the other.
             self._flushing = False
             if not self._out:
                 return

@@ -122,7 +122,7 @@ def test_what_a_death_says(process: Any, pipe: Any) -> None:
     assert "memory" not in str(error)
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=long)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=long)])
 def test_a_kill_every_200_ms(process: Any, pids: Any, seconds: int) -> None:  # F04
     worker = process(max_workers=4, max_restarts=None)
     me = psutil.Process()
@@ -191,7 +191,7 @@ def test_killed_while_64_mb_are_under_way(process: Any, pids: Any, rounds: int, 
         assert worker.echo(n).result(5) == n
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=long)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(100, marks=long)])
 def test_a_reply_and_then_an_exit(process: Any, outcome: Any, rounds: int) -> None:  # F07
     def exits_soon() -> str:
         threading.Thread(target=os._exit, args=(0,)).start()

@@ -129,7 +129,7 @@ for context in ("forkserver", "spawn"):
         first.echo().result(20)
         Works.options(mode="process", mp_context=context).init().stop()
         before = fds()
-        for more in range(0, 30, 5 if context == 'forkserver' else 9):
+        for more in range(0, 30, 6 if context == 'forkserver' else 13):
             limit(more)
             try:
                 with Works.options(mode="process", mp_context=context).init() as worker:
@@ -149,7 +149,7 @@ for context in ("forkserver", "spawn"):
         assert all(future.exception(20) is None or True for future in futures)
         limit()
         assert first.echo(bytes(2 << 20)).result(20) == bytes(2 << 20)
-assert failed > 3 and worked > 1, (failed, worked)
+assert failed > 2 and worked > 1, (failed, worked)
 print("recovered", flush=True)
 """
     )
@@ -176,7 +176,7 @@ def limit(most):
     resource.setrlimit(resource.RLIMIT_NPROC, (most if most is not None else hard, hard))
 failed = worked = 0
 for context in ("forkserver", "spawn"):
-    for most in (1, 2, 4, 5, 6, 40) if context == "forkserver" else (1, 5):
+    for most in (1, 4, 5, 40) if context == "forkserver" else (1, 5):
         limit(most)
         began = time.monotonic()
         try:
@@ -203,7 +203,7 @@ with Works.options(mode="process", max_restarts=None).init() as worker:
     limit(None)
     assert isinstance(waiting.exception(20), (WorkerDiedError, type(None)))
     assert worker.echo(4).result(20) == 4
-assert failed > 3 and worked > 0, (failed, worked)
+assert failed > 2 and worked > 0, (failed, worked)
 assert [child.status() for child in psutil.Process().children(recursive=True)] == []
 print("recovered", flush=True)
 """

@@ -260,7 +260,7 @@ def test_a_bounded_mailbox(process: Any, pipe: Any) -> None:  # F24
 # -- F28 ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rounds", [15, pytest.param(200, marks=long)])
+@pytest.mark.parametrize("rounds", [8, pytest.param(200, marks=long)])
 @pytest.mark.parametrize("options", [{}, {"mp_context": "spawn"}, {"max_concurrency": 2}], ids=str)
 def test_create_and_stop(process: Any, options: Any, rounds: int) -> None:  # F28
     if "mp_context" in options:
