@@ -82,7 +82,11 @@ class WireFuture(ConcurrentFuture[T]):
         """See `BaseFuture.result`."""
         if self._status is not FINISHED:
             channel = self.extra
-            if channel is None or here.member is not None or not (timeout is None or _is_span(timeout)):
+            if timeout is None and channel is not None and here.member is None:  # the short way of most
+                channel.lead(self, None)
+                if self._status is PENDING:
+                    self._wait(None)
+            elif timeout is None or channel is None or here.member is not None or not _is_span(timeout):
                 self._wait(timeout)
             else:
                 self._lead(channel, timeout)
@@ -93,13 +97,11 @@ class WireFuture(ConcurrentFuture[T]):
         self.read()
         return super().result()
 
-    def _lead(self, channel: Any, timeout: float | None) -> None:
+    def _lead(self, channel: Any, timeout: float) -> None:
         """Wait as the one who receives, as far as that goes, then as everybody does."""
         begun = monotonic()
         channel.lead(self, timeout)
-        if timeout is None:
-            self._wait(None)
-        elif self._status is PENDING:
+        if self._status is PENDING:
             try:
                 self._wait(max(0.0, timeout - (monotonic() - begun)))
             except TimeoutError:

@@ -54,6 +54,9 @@ class Hub:
         self._wake = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._epoll = select.epoll()
+        # `change(fd, events)`: wait for other events of a descriptor that is watched, or for none for now. From any
+        # thread, at once.
+        self.change = self._epoll.modify
         self._ending = False
         self.retained = 0
         self.nursery = Nursery(self)
@@ -89,14 +92,6 @@ class Hub:
         """Undo `watch`, before the descriptor is closed. Idempotent."""
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
-
-    def pause(self, fd: int) -> None:
-        """Do not wait for a descriptor for now: somebody else does. From any thread."""
-        self._epoll.modify(fd, 0)
-
-    def resume(self, fd: int) -> None:
-        """Wait for it again. From any thread."""
-        self._epoll.modify(fd, IN)
 
     def _run(self) -> None:
         handlers, wait = self._handlers, self._epoll.poll

@@ -96,6 +96,7 @@ class ProcessChannel(Channel):
                 self._kept,
                 lambda: self.tell([control.AGAIN]),
             )
+            self.lead = self.replies.lead
             self._asking = Asking(self.under_way, self._has_begun, self.tell, self._given_back)
             self._theirs = theirs
             undo.forget()
@@ -206,10 +207,6 @@ class ProcessChannel(Channel):
     def edge(self) -> Any:
         """Along which handles come from there; the runtime's."""
         return self._job.edge_to(self)
-
-    def lead(self, future: Any, timeout: float | None) -> None:
-        """See `Replies.lead`."""
-        self.replies.lead(future, timeout)
 
     def _on_line(self, events: int) -> None:
         line = self._line

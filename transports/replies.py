@@ -80,7 +80,7 @@ class Replies:
         """From now on replies are received; on the hub's thread."""
         # A file, which knows whether it is closed.
         self._wake = open(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+b", buffering=0)  # noqa: SIM115
-        self._hub, self._fd = hub, self.pull.fileno()
+        self._hub, self._fd, self._watch = hub, self.pull.fileno(), hub.change
         self._wake_fd = self._wake.fileno()
         self._sources = [(self.pull, IN), (pidfd, IN), (self._wake_fd, IN)]
         hub.watch(self._fd, self.on_news)
@@ -183,12 +183,13 @@ class Replies:
         if inbox or len(under_way) != 1:
             return
         try:
-            self._hub.pause(self._fd)
+            self._watch(self._fd, 0)  # the hub does not: somebody else waits here
             future.add_hook(hook)
             try:
                 # Who had the turn before has read all there was: what came since then has made the socket ready.
                 for source, _ in poll(self._sources, -1 if timeout is None else _milliseconds(timeout)):
                     if source is self.pull:
+                        inbox.extend(map(self.pull.recv, _NOBLOCK))
                         self._fetch()
                     elif source == self._wake_fd:
                         self._wake.read(8)
@@ -197,7 +198,7 @@ class Replies:
             if len(inbox) == 1 and len(under_way) == 1:
                 self._apart()
         finally:
-            self._hub.resume(self._fd)
+            self._watch(self._fd, IN)
 
     def find_lost(self) -> None:
         """After a Ctrl-C in a thread that led: what it may have lost is on the board, or is sent once more by the

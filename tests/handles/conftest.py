@@ -89,3 +89,23 @@ def mode(request: pytest.FixtureRequest) -> str:
     """Each mode that the worker which is called may have."""
     found: str = request.param
     return found
+
+
+@pytest.fixture(scope="package", autouse=True)
+def nursery() -> Iterator[None]:
+    """The helper that starts processes is started once for these tests, and not anew for each."""
+    from concurry import Worker
+    from concurry.transports import hub, nursery
+
+    retained = hub.retain()
+
+    class First(Worker):
+        """Its process brings up what is started by the first one only."""
+
+    with pytest.MonkeyPatch.context() as patch:  # what the test modules import takes longer than all the rest
+        patch.setattr(nursery, "_PRELOADED", (*nursery._PRELOADED, "pytest"))
+        First.options(mode="process").init().stop()
+    yield
+    thread = hub.release(retained)
+    if thread is not None:
+        thread.join()
