@@ -51,7 +51,7 @@ lint:
 types:
 	$(venv) dev
 	$(PY) -m mypy
-	$(PY) -m pyright
+	$(PY) -m pyright -p .
 
 wheel:
 	$(venv) dev

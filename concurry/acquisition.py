@@ -213,7 +213,7 @@ class PendingAcquisition(Acquisition):
 
 def _users_line() -> tuple[str, int, dict[str, Any]]:
     """Where the caller outside concurry stands: the file, the line, and the module's names."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "concurry":
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno, frame.f_globals

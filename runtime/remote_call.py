@@ -94,7 +94,7 @@ class RemoteCall:
     def _reply(self, reply: bytes, buffers: Any) -> bool:
         wire = self._wire
         if reply.__class__ is Carrying:
-            parent(wire).lend(reply.handles)
+            parent(wire).lend(reply.handles)  # pyright: ignore[reportAttributeAccessIssue]
         was_open = self._status is PENDING
         self._status = _OVER
         self.args = self.kwargs = self.extra = None

@@ -136,7 +136,7 @@ class Served:
         try:
             reply, buffers = _outcome(self._number, self._future, self._who())
             if reply.__class__ is Carrying:
-                self._edge.lend(reply.handles)
+                self._edge.lend(reply.handles)  # pyright: ignore[reportAttributeAccessIssue]
             self._end(reply, buffers)
         except Exception as error:  # no memory for it
             self._end(codec.pack_failure(self._number, error, self._who()), None)

@@ -74,7 +74,7 @@ class TimeLimits:
                 span = self._methods[call.name].timeout_s
                 if span is None or call.done():
                     continue
-                began = channel.began_at(number)
+                began = channel.began_at(number)  # pyright: ignore[reportOptionalMemberAccess]
                 due = (now if began is None else began) + span
                 if due <= now:
                     self._expire(member, channel, call, span)

@@ -203,16 +203,16 @@ def _by_value_pickler() -> Callable[..., Any]:
         reduce_code = cloudpickle.Pickler.dispatch_table[CodeType]
 
         def code_of_its_file(code: CodeType) -> tuple[Any, ...]:
-            make, args = reduce_code(code)
+            make, args = reduce_code(code)  # pyright: ignore[reportAssignmentType]
             return make, tuple(code.co_filename if arg == "<dynamic-code>" else arg for arg in args)
 
         class ByValuePickler(_Seen, cloudpickle.Pickler):  # type: ignore[misc]
             """cloudpickle's pickler, with views kept what they are (by itself it makes them bytes), with classes kept
             as they are where they are known, and with the names of files, for tracebacks."""
 
-            dispatch_table: ClassVar[Any] = ChainMap({CodeType: code_of_its_file}, cloudpickle.Pickler.dispatch_table)
+            dispatch_table: ClassVar[Any] = ChainMap({CodeType: code_of_its_file}, cloudpickle.Pickler.dispatch_table)  # pyright: ignore[reportArgumentType]
 
-            def reducer_override(self, value: Any) -> Any:
+            def reducer_override(self, value: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
                 reduced = super().reducer_override(value)
                 if isinstance(value, type) and type(reduced) is tuple and len(reduced) == 6:
                     with _class_lock:

@@ -58,7 +58,7 @@ class Control:
     def send(self, message: list[Any], fds: tuple[int, ...] = ()) -> bool:
         """Send. The descriptors stay the caller's. True: all of it is on its way; False: call `send_waiting` when the
         socket is writable. To a peer that is gone: nothing happens, end-of-file is on its way here."""
-        packet = _INLINE + msgpack.packb(message)
+        packet = _INLINE + msgpack.packb(message)  # pyright: ignore[reportOperatorIssue]
         own: list[int] = []
         if len(packet) > _SMALL:
             own = [in_memory(packet[1:])]

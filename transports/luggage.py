@@ -71,8 +71,8 @@ def uid_of(handle: Any) -> str:
     known_as: str | None = handle.__dict__.get("_uid")
     if known_as is None:
         known_as = handle.__dict__.setdefault("_uid", f"{_process}-{next(_uids)}")
-        known[known_as] = handle
-    return known_as
+        known[known_as] = handle  # pyright: ignore[reportArgumentType]
+    return known_as  # pyright: ignore[reportReturnType]
 
 
 class Arriving:

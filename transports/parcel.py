@@ -39,7 +39,7 @@ def header(kind: int, number: int, more: Any = None, ref: Any = None, sizes: Any
     nanoseconds that the calls took in the mean."""
     if more is ref is sizes is None:  # by hand: making a packer costs more than all the rest of sending a call
         return _FIVE[kind] + number.to_bytes(8, "big") + _NONE_OF_THREE
-    packed: bytes = msgpack.packb([kind, number, more, ref, sizes])
+    packed: bytes = msgpack.packb([kind, number, more, ref, sizes])  # pyright: ignore[reportAssignmentType]
     return packed
 
 

@@ -170,7 +170,7 @@ class Replies:
         except BaseException:
             # pyzmq raises it also when it has taken a message off the socket already: look what is missing.
             self._lost = True
-            self._hub.call(self.find_lost)
+            self._hub.call(self.find_lost)  # pyright: ignore[reportOptionalMemberAccess]
             raise
         finally:
             if mine and mine[0]:
@@ -229,7 +229,7 @@ class Replies:
         """The last replies, as the board has them: those that had been sent, and were still on the child's side."""
         if kept and self._under_way:
             dropped = self.dropped
-            self._inbox.append(_HEADER + kept)  # as a message of its own
+            self._inbox.append(_HEADER + kept)  # as a message of its own  # pyright: ignore[reportOptionalOperand]
             self._work_off()
             self.dropped = dropped  # most of them had come before
 

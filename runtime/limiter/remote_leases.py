@@ -351,4 +351,4 @@ class RemoteLeases:
 
 def _by_key(keys: Sequence[str], flat: Sequence[Any]) -> dict[str, float]:
     """Amounts by key, from places and amounts by turns."""
-    return {keys[flat[n]]: flat[n + 1] for n in range(0, len(flat), 2)}
+    return {keys[flat[n]]: flat[n + 1] for n in range(0, len(flat), 2)}  # pyright: ignore[reportReturnType]

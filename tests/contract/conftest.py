@@ -220,7 +220,7 @@ def nursery() -> Iterator[None]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test that asks for a way runs once for each that its file is for."""
     if "way" in metafunc.fixturenames:
-        file = metafunc.module.__name__.rpartition(".")[2]
+        file = metafunc.module.__name__.rpartition(".")[2]  # pyright: ignore[reportOptionalMemberAccess]
         ways = [way for way in WAYS if way.files is None or file in way.files]
         metafunc.parametrize("way", ways, ids=[way.name for way in ways], indirect=True)
 

@@ -287,7 +287,7 @@ def children() -> set[int]:
 def test_init_that_fails(process: Any, workers: int) -> None:
     def raises(error: Any) -> Any:
         def first() -> None:
-            raise error() if callable(error) else error
+            raise error() if callable(error) else error  # pyright: ignore[reportGeneralTypeIssues]
 
         return first
 

@@ -16,7 +16,7 @@ import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  #
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-with atheris.instrument_imports(include=["concurry.transports", "msgpack"]):
+with atheris.instrument_imports(include=["concurry.transports", "msgpack"]):  # pyright: ignore[reportAttributeAccessIssue]
     from concurry.transports import codec
     from concurry.transports.errors import ProtocolError
 

@@ -531,7 +531,7 @@ def test_pickles_that_cannot_be_read() -> None:
 
 
 def ext(code: int, data: bytes) -> bytes:
-    return bytes(msgpack.packb(msgpack.ExtType(code, data)))
+    return bytes(msgpack.packb(msgpack.ExtType(code, data)))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -557,7 +557,7 @@ def test_reading_unpickles_nothing(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "touched",)
 
     stream = pickle.dumps(Touches(), 5)
-    codec.read(msgpack.packb([1, 0, PICKLED, stream]) + msgpack.packb(["m", PICKLED, stream]))
+    codec.read(msgpack.packb([1, 0, PICKLED, stream]) + msgpack.packb(["m", PICKLED, stream]))  # pyright: ignore[reportOptionalOperand]
     with pytest.raises(ProtocolError):
-        codec.read(msgpack.packb(msgpack.ExtType(0, stream)))
+        codec.read(msgpack.packb(msgpack.ExtType(0, stream)))  # pyright: ignore[reportArgumentType]
     assert not (tmp_path / "touched").exists()

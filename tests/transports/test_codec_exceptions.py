@@ -333,15 +333,15 @@ def test_groups() -> None:
     arrived = trip(raised(group))
     assert type(arrived) is ExceptionGroup
     first, second = arrived.exceptions
-    assert (arrived.message, arrived.__notes__, second.message) == ("outer", ["g"], "inner")
+    assert (arrived.message, arrived.__notes__, second.message) == ("outer", ["g"], "inner")  # pyright: ignore[reportAttributeAccessIssue]
     assert (type(first), first.args, first.__notes__) == (JoinsError, ("12",), ["m"])
     assert type(first.__cause__) is KeyError
-    assert [type(deep) for deep in second.exceptions] == [ValueError, FileNotFoundError]
+    assert [type(deep) for deep in second.exceptions] == [ValueError, FileNotFoundError]  # pyright: ignore[reportAttributeAccessIssue]
     assert second.exceptions[1].filename == "f"  # type: ignore[union-attr]
 
     base = trip(BaseExceptionGroup("b", [SystemExit(2), ValueError()]))
     assert type(base) is BaseExceptionGroup
-    mine = trip(GroupError([ValueError(1)], 7))
+    mine = trip(GroupError([ValueError(1)], 7))  # pyright: ignore[reportArgumentType]
     assert type(mine) is GroupError
     assert (mine.code, mine.message, repr(mine.exceptions)) == (7, "mine", "(ValueError(1),)")
     partly = trip(ExceptionGroup("p", [Unsendable.make(), KeyError(1)]))
@@ -394,7 +394,7 @@ def test_a_long_chain_is_cut(tie: str) -> None:
 def test_groups_in_groups_ten_thousand_deep() -> None:
     group: Exception = ValueError("end")
     for _ in range(10_000):
-        group = ExceptionGroup("g", [group])
+        group = ExceptionGroup("g", [group])  # pyright: ignore[reportArgumentType]
     assert isinstance(trip(group), Exception)
 
 
