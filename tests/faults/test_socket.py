@@ -387,7 +387,7 @@ def test_replayed_and_forged_frames_from_the_child_itself(process: Any, tmp_path
         frames += [header + msgpack.packb([number, 0, 1, forged]) for number in (1, 10**9, -1, 2**60)]  # pyright: ignore[reportOptionalOperand]
         frames += [header + msgpack.packb([number, 1, 1, forged]) for number in (1, 10**9)]  # pyright: ignore[reportOptionalOperand]
         frames += [
-            msgpack.packb([kind, 0, None, None, None]) + msgpack.packb([1, 0, 1, forged])
+            msgpack.packb([kind, 0, None, None, None]) + msgpack.packb([1, 0, 1, forged])  # pyright: ignore[reportOptionalOperand]
             for kind in (0, 1, 2, 9, 32)  # pyright: ignore[reportOptionalOperand]
         ]
         frames += [
