@@ -93,8 +93,8 @@ class RemoteCall:
 
     def _reply(self, reply: bytes, buffers: Any) -> bool:
         wire = self._wire
-        if reply.__class__ is Carrying:
-            parent(wire).lend(reply.handles)  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(reply, Carrying):
+            parent(wire).lend(reply.handles)
         was_open = self._status is PENDING
         self._status = _OVER
         self.args = self.kwargs = self.extra = None

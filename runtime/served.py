@@ -135,8 +135,8 @@ class Served:
     def _answer(self) -> None:
         try:
             reply, buffers = _outcome(self._number, self._future, self._who())
-            if reply.__class__ is Carrying:
-                self._edge.lend(reply.handles)  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(reply, Carrying):
+                self._edge.lend(reply.handles)
             self._end(reply, buffers)
         except Exception as error:  # no memory for it
             self._end(codec.pack_failure(self._number, error, self._who()), None)

@@ -70,11 +70,13 @@ class TimeLimits:
         again = inf
         for member in self._pool.supervisor.everybody():
             channel = member.channel
-            for number, call in list(channel.under_way.items()) if channel is not None else ():
+            if channel is None:
+                continue
+            for number, call in list(channel.under_way.items()):
                 span = self._methods[call.name].timeout_s
                 if span is None or call.done():
                     continue
-                began = channel.began_at(number)  # pyright: ignore[reportOptionalMemberAccess]
+                began = channel.began_at(number)
                 due = (now if began is None else began) + span
                 if due <= now:
                     self._expire(member, channel, call, span)

@@ -34,6 +34,7 @@ RUNTIME = 32
 _SMALL = 48 << 10  # bytes: what goes into a packet itself; the kernel's bound is some 200 kB
 _MOST_FDS = 4
 _INLINE, _IN_MEMORY = b"m", b"f"
+_pack: Any = msgpack.packb  # its stubs say that it may return None
 
 
 class Control:
@@ -58,7 +59,7 @@ class Control:
     def send(self, message: list[Any], fds: tuple[int, ...] = ()) -> bool:
         """Send. The descriptors stay the caller's. True: all of it is on its way; False: call `send_waiting` when the
         socket is writable. To a peer that is gone: nothing happens, end-of-file is on its way here."""
-        packet = _INLINE + msgpack.packb(message)  # pyright: ignore[reportOperatorIssue]
+        packet: bytes = _INLINE + _pack(message)
         own: list[int] = []
         if len(packet) > _SMALL:
             own = [in_memory(packet[1:])]

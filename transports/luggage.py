@@ -68,11 +68,13 @@ def check_in(handle: Any) -> int | None:
 
 def uid_of(handle: Any) -> str:
     """The handle's name in all processes, made when it first travels."""
-    known_as: str | None = handle.__dict__.get("_uid")
-    if known_as is None:
-        known_as = handle.__dict__.setdefault("_uid", f"{_process}-{next(_uids)}")
-        known[known_as] = handle  # pyright: ignore[reportArgumentType]
-    return known_as  # pyright: ignore[reportReturnType]
+    names: dict[str, Any] = handle.__dict__
+    known_as: str
+    if "_uid" not in names:
+        known_as = names.setdefault("_uid", f"{_process}-{next(_uids)}")
+        known[known_as] = handle
+    known_as = names["_uid"]
+    return known_as
 
 
 class Arriving:

@@ -22,6 +22,7 @@ import zmq
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
+_pack: Any = msgpack.packb  # its stubs say that it may return None
 
 CALLS, END, REPLIES = 1, 2, 3  # kinds of header
 PIECE: Final = 64 << 20  # bytes of a buffer that one frame holds at most
@@ -39,7 +40,7 @@ def header(kind: int, number: int, more: Any = None, ref: Any = None, sizes: Any
     nanoseconds that the calls took in the mean."""
     if more is ref is sizes is None:  # by hand: making a packer costs more than all the rest of sending a call
         return _FIVE[kind] + number.to_bytes(8, "big") + _NONE_OF_THREE
-    packed: bytes = msgpack.packb([kind, number, more, ref, sizes])  # pyright: ignore[reportAssignmentType]
+    packed: bytes = _pack([kind, number, more, ref, sizes])
     return packed
 
 

@@ -21,7 +21,6 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgpack
 import zmq
 from zmq import backend
 
@@ -132,26 +131,37 @@ class Replies:
                 buffers = self._parcels(ref, sizes, inbox[1:frames])
         # Invariant: who is no longer under way is in `ended`, until it is closed; so this may be broken off anywhere.
         ended = self._ended
-        failed = 0
-        for number, status, how, body in items:
-            call = under_way.get(number)
-            if call is None:
-                self.dropped += 1
-            else:
-                ended.append((call, status, how, body, buffers))
-                failed += status
-                under_way.pop(number, None)
-        if ended:
-            self._told(len(ended), failed, mean_ns / 1e9)
-            for call, status, how, body, parcels in ended:
+        try:
+            for number, status, how, body in items:
+                call = under_way.get(number)
+                if call is None:
+                    self.dropped += 1
+                else:
+                    ended.append((call, status, how, body, buffers))
+                    under_way.pop(number, None)
+        finally:  # also those before an item that is none
+            if ended:
+                self._close_ended(mean_ns / 1e9)
+        del inbox[:frames]
+
+    def _close_ended(self, seconds_each: float) -> None:
+        ended = self._ended
+        try:
+            self._told(len(ended), sum(it[1] != OK for it in ended), seconds_each)
+        except Exception:  # who waits for them shall hear of it all the same
+            log.exception("%s: that calls have ended could not be told", self._who)
+        for call, status, how, body, parcels in ended:
+            try:
                 if status != OK:
                     call.fail_unread(how, body)
                 elif how == PLAIN:
                     call.close(body)
                 else:
                     call.close_unread(how, body, parcels, self._edge)
-            ended.clear()
-        del inbox[:frames]
+            except Exception as error:  # this call's alone
+                log.exception("%s: a reply could not be delivered", self._who)
+                call.abandon(error)
+        ended.clear()
 
     # -- in the thread of somebody who waits ---------------------------------------------------------------------------
 
@@ -170,13 +180,15 @@ class Replies:
         except BaseException:
             # pyzmq raises it also when it has taken a message off the socket already: look what is missing.
             self._lost = True
-            self._hub.call(self.find_lost)  # pyright: ignore[reportOptionalMemberAccess]
             raise
         finally:
             if mine and mine[0]:
                 self._turn.release()
-                if self._inbox and self._hub is not None:  # after: `on_news` does not wait for the turn
-                    self._hub.call(self.on_news, IN)
+            # After that: neither of the two waits for the turn.
+            if self._hub is not None and self._lost:
+                self._hub.call(self.find_lost)
+            elif self._hub is not None and self._inbox:
+                self._hub.call(self.on_news, IN)
 
     def _lead(self, future: Any, timeout: float | None) -> None:
         inbox, under_way, hook = self._inbox, self._under_way, self._hook
@@ -203,11 +215,10 @@ class Replies:
     def find_lost(self) -> None:
         """After a Ctrl-C in a thread that led: what it may have lost is on the board, or is sent once more by the
         child. On the hub's thread; nobody leads until it is done."""
-        if self._closed:
+        if self._closed or not self._lost:
             return
-        if not self._turn.acquire(False):  # who has it began before he could know
+        if not self._turn.acquire(False):  # who has it began before he could know, and has us called when he lets go
             self.wake_leader()
-            self._hub.call(self.find_lost)
             return
         try:
             self._fetch()
@@ -229,7 +240,7 @@ class Replies:
         """The last replies, as the board has them: those that had been sent, and were still on the child's side."""
         if kept and self._under_way:
             dropped = self.dropped
-            self._inbox.append(_HEADER + kept)  # as a message of its own  # pyright: ignore[reportOptionalOperand]
+            self._inbox.append(parcel.header(parcel.REPLIES, 0) + kept)  # as a message of its own
             self._work_off()
             self.dropped = dropped  # most of them had come before
 
@@ -252,7 +263,6 @@ def _milliseconds(seconds: float) -> int:
 
 
 _ONE = (1).to_bytes(8, "little")
-_HEADER = msgpack.packb([parcel.REPLIES, 0, None, None, None])
 
 
 class _Wake:

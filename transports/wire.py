@@ -39,8 +39,6 @@ _QUICK_NS = 100_000  # calls that take less, in the mean, are replied to in batc
 _MOST_HELD = 32  # replies: fewer than may be under way, so that the next calls come while these run
 _MUCH = 4096  # bytes: a reply of that length goes at once
 _LINGER_MS = 10_000  # for what is under way when it ends
-
-
 _NOTHING: list[Any] = []  # stays empty
 
 
@@ -52,7 +50,7 @@ class Wire:
     """See the module's docstring.
 
     Attributes:
-        who: the worker's name, such as ``LLM[3]``; number: of this incarnation.
+        who: the worker's name, such as ``LLM[3]``.
         on_message: what to do with the runtime's own messages; on the ear's thread.
         on_interrupt: told the numbers of calls that nobody waits for any more; on the ear's thread.
     """
@@ -74,7 +72,7 @@ class Wire:
         self.on_interrupt: Callable[[list[int]], None] = _ignore
         self.replied = 0  # calls
         self._out: list[bytes] = []
-        self._last: list[Any] = _NOTHING  # the frames of the last reply, where that is too large for the board
+        self._last: list[Any] = _NOTHING  # the frames of the last message, where that is too large for the board
         self._out_lock = allocate_lock()  # protects `_out`, its socket and the lender
         self._held_since = 0  # ns
         self._mean_ns = 1e9
@@ -164,13 +162,12 @@ class Wire:
             self._send_large(reply, buffers)
             return
         self.board.keep(reply)
-        self._last = _NOTHING if len(reply) < _MUCH else [parcel.header(parcel.REPLIES, busy_ns) + reply]
         out = self._out
         if not out and not self.waiting:  # by far the most frequent, where calls come one by one
             self._calls_ended = self._busy_ns = 0
             self.replied += 1
             with self._out_lock:
-                self._send(parcel.header(parcel.REPLIES, busy_ns) + reply, parcel.NOBLOCK)
+                self._post(parcel.header(parcel.REPLIES, busy_ns) + reply)
             return
         out.append(reply)  # without the lock: who flushes takes away what it has seen, and no more
         if self._mean_ns < _QUICK_NS:
@@ -209,7 +206,12 @@ class Wire:
                 batch = out[:]
                 if batch:
                     del out[: len(batch)]
-                    self._send(self._header(None, None) + b"".join(batch), parcel.NOBLOCK)
+                    self._post(self._header(None, None) + b"".join(batch))
+
+    def _post(self, frame: bytes) -> None:
+        """Under the lock."""
+        self._last = _NOTHING if len(frame) < _MUCH else [frame]  # the board has those that are smaller
+        self._send(frame, parcel.NOBLOCK)
 
     def _header(self, ref: Any, sizes: Any) -> bytes:
         calls, spent = self._calls_ended, self._busy_ns

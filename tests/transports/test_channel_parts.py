@@ -1,0 +1,167 @@
+"""Parts of a process channel by themselves: who receives replies, what is asked back, what is held back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+
+from concurry.transports import codec, parcel
+from concurry.transports.asking import Asking
+from concurry.transports.replies import Replies
+from concurry.transports.wire import Wire
+
+
+class Call:
+    """A future as a channel sees it."""
+
+    def __init__(self, broken: bool = False) -> None:
+        self.outcome: Any = None
+        self._broken = broken
+
+    def close(self, result: Any) -> bool:
+        if self._broken:
+            raise RuntimeError("a hook of it is broken")
+        self.outcome = result
+        return True
+
+    def abandon(self, reason: BaseException) -> bool:
+        self.outcome = reason
+        return True
+
+    def reopen(self) -> bool:
+        self.outcome = "waits again"
+        return True
+
+
+class Receiving:
+    """Replies at one end of a pair of sockets, and the other end. `news` receives as the hub does."""
+
+    def __init__(self, told: Callable[..., None] = lambda *_: None) -> None:
+        self.context = zmq.Context()
+        self.push, pull = self.context.socket(zmq.PUSH), self.context.socket(zmq.PULL)
+        pull.bind("inproc://replies")
+        self.push.connect("inproc://replies")
+        self.under_way: dict[int, Any] = {}
+        self.replies = Replies(
+            "kit", pull, self.under_way, told, lambda *_: None, lambda: None, lambda: b"", lambda: None
+        )
+
+    def send(self, *items: Any) -> None:
+        self.push.send(parcel.header(parcel.REPLIES, 0) + b"".join(map(_packed, items)))
+
+    def news(self) -> None:
+        self.replies.on_news(0)
+
+    def close(self) -> None:
+        self.context.destroy(linger=0)
+
+
+def _packed(item: Any) -> bytes:
+    packed: Any = msgpack.packb(item)
+    return bytes(packed)
+
+
+@pytest.fixture
+def receiving() -> Iterator[Receiving]:
+    made = Receiving()
+    yield made
+    made.close()
+
+
+def test_calls_before_rubbish_in_a_message_are_closed(receiving: Receiving) -> None:
+    first, second = receiving.under_way[1], receiving.under_way[2] = Call(), Call()
+    receiving.send([1, codec.OK, codec.PLAIN, "one"], "rubbish", [2, codec.OK, codec.PLAIN, "two"])
+    receiving.send([2, codec.OK, codec.PLAIN, "two, by the next message"])
+    receiving.news()
+    assert first.outcome == "one"
+    assert second.outcome == "two, by the next message"
+    assert receiving.under_way == {}
+    assert receiving.replies.dropped == 1
+
+
+def test_a_call_that_cannot_be_closed_is_its_own_failure(receiving: Receiving) -> None:
+    broken, good = receiving.under_way[1], receiving.under_way[2] = Call(broken=True), Call()
+    receiving.send([1, codec.OK, codec.PLAIN, "one"], [2, codec.OK, codec.PLAIN, "two"])
+    receiving.news()
+    assert isinstance(broken.outcome, RuntimeError)
+    assert good.outcome == "two"
+
+
+def test_who_cannot_be_told_keeps_no_call_open() -> None:
+    def told(*_: Any) -> None:
+        raise RuntimeError("no room")
+
+    receiving = Receiving(told)
+    call = receiving.under_way[1] = Call()
+    receiving.send([1, codec.OK, codec.PLAIN, "one"])
+    receiving.news()
+    receiving.close()
+    assert call.outcome == "one"
+
+
+def test_replies_of_unknown_calls_change_nothing(receiving: Receiving) -> None:
+    receiving.send([7, codec.OK, codec.PLAIN, "who?"], [-1, codec.OK, codec.PLAIN, "who?"])
+    receiving.news()
+    assert receiving.replies.dropped == 2
+
+
+def test_the_hub_never_waits_for_one_who_leads(receiving: Receiving) -> None:
+    call = receiving.under_way[1] = Call()
+    receiving.send([1, codec.OK, codec.PLAIN, "one"])
+    with receiving.replies._turn:  # somebody leads
+        hub = threading.Thread(target=receiving.news)
+        hub.start()
+        hub.join(20)
+        assert not hub.is_alive()
+        assert call.outcome is None
+    receiving.news()
+    assert call.outcome == "one"
+
+
+def test_a_recall_that_is_wished_meanwhile_is_made_after() -> None:
+    under_way = {1: Call(), 2: Call()}
+    asked: list[Any] = []
+    asking = Asking(under_way, lambda number: number == 1, asked.append, lambda calls: None)
+    asking.recall()
+    asking.recall()
+    assert len(asked) == 1
+    under_way[3] = Call()
+    asking.answer(asked[0][1], [2])
+    assert [message[2] for message in asked] == [[2], [3]]
+    assert under_way.keys() == {1, 3}
+
+
+def test_a_cancel_that_is_open_suppresses_no_recall() -> None:
+    under_way = {1: Call(), 2: Call()}
+    asked: list[Any] = []
+    asking = Asking(under_way, lambda number: False, asked.append, lambda calls: None)
+    asking.ask_back(1, wait=False)
+    asking.recall()
+    assert [message[2] for message in asked] == [[1], [1, 2]]
+
+
+def test_the_ear_does_not_forget_a_reply_that_is_held_as_it_looks() -> None:
+    """At the very moment at which the ear finds the outbox empty, the child's main thread holds a reply, and looks
+    whether the ear has to be woken."""
+    wire: Any = Wire.__new__(Wire)
+    woken: list[bool] = []
+
+    class Out(list[bytes]):
+        def __bool__(self) -> bool:
+            found = len(self) > 0
+            if not found:  # what `Wire.reply` does on the other thread
+                self.append(b"held")
+                woken.extend([True] if not wire._flushing else [])
+            return found
+
+    wire._out_lock = threading.Lock()
+    wire._out = Out()
+    wire._flushing = True
+    wire._held_since = 0
+    wire._look_after_the_outbox()
+    assert wire._flushing or woken
