@@ -1,10 +1,12 @@
 # On a fresh machine two commands do everything: `make demo` and `make test`. Both create .venv where it is missing.
 #   PYTHON=python3.13     another interpreter (.venv is made anew for it)
 #   ARGS='...'            handed on: make demo ARGS='--prompts 200', make test ARGS='tests/futures -x'
+#   JOBS=0                make test in one process (with a debugger, say); otherwise in two, beside each other
 #   QUICK=1               make bench: every benchmark once, small, to see that it runs
 PYTHON ?= python3
 PY := .venv/bin/python
 ARGS ?=
+JOBS ?= 2
 QUICK ?=
 
 # An interpreter that was named on the command line or in the environment decides what is in .venv; the default does not.
@@ -35,7 +37,7 @@ demo-process:
 
 test:
 	$(venv) test
-	$(PY) -m pytest -q $(ARGS)
+	$(PY) -m pytest -q -n $(JOBS) $(ARGS)
 
 faults:
 	$(venv) test

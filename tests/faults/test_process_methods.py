@@ -26,6 +26,7 @@ from concurry import (
     WorkerDiedError,
     WorkerInitError,
 )
+from tests.names import steady
 
 pytestmark = pytest.mark.faults
 
@@ -223,7 +224,7 @@ def endless() -> Any:
 
 
 @pytest.mark.parametrize(
-    "make", [threading.Lock, PicklesNot, endless, lambda: (str(n) for n in range(3)), ExitsWhenPickled], ids=str
+    "make", [threading.Lock, PicklesNot, endless, lambda: (str(n) for n in range(3)), ExitsWhenPickled], ids=steady
 )
 def test_arguments_that_cannot_be_sent(process: Any, make: Any) -> None:
     worker = process()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from concurry.runtime.retry_check import CONTEXT, compile_check
+from tests.names import steady
 
 CTX = {
     "attempt": 2,
@@ -138,7 +139,7 @@ def cached(result: str) -> bool:
         {"the result": True}.get,
         np.size,
     ],
-    ids=lambda it: getattr(it, "__qualname__", repr(it)),
+    ids=lambda it: getattr(it, "__qualname__", steady(it)),
 )
 def test_it_is_called_with_what_it_can_take(fn: Callable[..., Any]) -> None:
     assert say(fn) is True

@@ -22,6 +22,7 @@ from concurry.retry import RetryConfig, calculate_retry_wait
 from concurry.runtime.enums import RetryAlgorithm
 from concurry.runtime.retry_after import LONGEST_S, carried_wait_s
 from concurry.runtime.retry_policy import Policy, base_wait_s
+from tests.names import steady
 
 NOON = datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC)
 
@@ -153,7 +154,7 @@ def multidict(value: str) -> Any:
         with_headers({"retry-after": "Thu Feb 29 12:00:07 2024"}),
         with_headers({"retry-after": "Thu, 29 Feb 2024 13:00:07 +0100"}),
     ],
-    ids=lambda it: repr(vars(it)),
+    ids=lambda it: steady(vars(it)),
 )
 def test_a_carried_wait_is_found(exception: Carrier) -> None:
     assert carried_wait_s(exception, noon) == pytest.approx(7)
@@ -183,7 +184,7 @@ def test_nonsense_in_a_header_is_ignored(value: str) -> None:
         *(None, True, False, -1, 0, math.nan, math.inf, 10**400, LONGEST_S + 1, 1_700_000_000, 3j, [7], {"a": 7}),
         *(b"\xff", Decimal("NaN"), timedelta(days=-1), timedelta.max, MagicMock(), object(), Rude(), np.array([1, 2])),
     ],
-    ids=repr,
+    ids=steady,
 )
 def test_nonsense_in_an_attribute_is_ignored(value: Any) -> None:
     assert carried_wait_s(Carrier(retry_after=value), noon) == 0
@@ -205,7 +206,7 @@ def test_nonsense_in_an_attribute_is_ignored(value: Any) -> None:
         with_headers({"retry-after": format_datetime(NOON - timedelta(days=1))}),
         with_headers({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}),
     ],
-    ids=repr,
+    ids=steady,
 )
 def test_rubbish_around_it_is_ignored(exception: BaseException) -> None:
     assert carried_wait_s(exception, noon) == 0

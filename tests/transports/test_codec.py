@@ -22,6 +22,7 @@ import pytest
 from concurry.transports import codec
 from concurry.transports.codec import INLINE, LARGE, PICKLED, PLAIN
 from concurry.transports.errors import EncodeError, ProtocolError
+from tests.names import steady
 
 Call = tuple[tuple[Any, ...], dict[str, Any] | None]
 
@@ -251,7 +252,7 @@ def test_aliases_stay_aliases() -> None:
         view_of(np.array(5.0)),
         memoryview(b"abc").cast("c"),
     ],
-    ids=str,
+    ids=steady,
 )
 def test_views_keep_format_and_shape(view: memoryview) -> None:
     for value in (view, [view], [[[view]]]):
