@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -29,6 +30,11 @@ settings.register_profile(
     "concurry", deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("concurry")
+
+# A shell without job control starts what it puts into the background with SIGINT ignored: a Ctrl-C of the tests, here
+# or in a script of theirs, would come to nobody.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GRACE_S = 2.0  # for what is on its way out: threads that were told to end, sockets that their server's thread closes
 
