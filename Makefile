@@ -14,11 +14,13 @@ GIVEN := $(if $(filter file default undefined,$(origin PYTHON)),0,1)
 venv = @command -v "$(PYTHON)" >/dev/null || { echo "concurry: '$(PYTHON)' is not there. Install Python 3.11 or newer, or say PYTHON=/path/to/python3" >&2; exit 1; }; \
        CONCURRY_PYTHON_GIVEN=$(GIVEN) "$(PYTHON)" .ci/venv.py
 
-.PHONY: help demo demo-process test faults check lint types wheel bench docs format clean
+.PHONY: help demo demo-process demo-ray test test-ray faults check lint types wheel bench docs format clean
 help:
 	@echo "make demo          the main job: 1,000 prompts one by one, then on threads and on an event loop"
 	@echo "make demo-process  pipelines and pools over processes, beside pandas, numpy and ProcessPoolExecutor"
+	@echo "make demo-ray      the batch and a pipeline on a Ray cluster of three nodes, of which one is killed"
 	@echo "make test          the tests"
+	@echo "make test-ray      the same tests and the faults over Ray, which is installed for it"
 	@echo "make faults        the whole acceptance list of faults, in its long form"
 	@echo "make check         lint, types, and the wheel from an empty directory"
 	@echo "make bench         the benchmarks beside what one would use instead (QUICK=1: a smoke run)"
@@ -35,9 +37,17 @@ demo-process:
 	$(PY) examples/array_pipeline.py $(ARGS)
 	$(PY) examples/cpu_pool.py $(ARGS)
 
+demo-ray:
+	$(venv) demo-ray
+	$(PY) examples/ray_cluster.py $(ARGS)
+
 test:
 	$(venv) test
 	$(PY) -m pytest -q -n $(JOBS) $(ARGS)
+
+test-ray:
+	$(venv) test-ray
+	CONCURRY_TEST_RAY=1 $(PY) -m pytest -q tests/ray tests/contract -k ray $(ARGS)
 
 faults:
 	$(venv) test

@@ -23,7 +23,12 @@ STAMP = os.path.join(VENV, ".installed")
 OLDEST = (3, 11)
 NEWER_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11")
 DEMOS = {"demo", "demo-process"}
-INCLUDES = {"test": DEMOS, "dev": {"test"} | DEMOS}  # as in pyproject.toml
+INCLUDES = {  # as in pyproject.toml
+    "test": DEMOS,
+    "test-ray": {"test"} | DEMOS,
+    "dev": {"test"} | DEMOS,
+    "demo-ray": DEMOS,
+}
 
 
 def fail(message):

@@ -7,6 +7,7 @@ Called by: planning (what an actor runs), the handle (what can be called, and wh
 
 from __future__ import annotations
 
+import builtins
 from functools import cached_property
 from typing import Any, Final
 
@@ -42,16 +43,19 @@ def _is_method(cls: type, name: str) -> bool:
     raw = vars(owners[0])[name]
     if isinstance(raw, (property, cached_property, type)) or name == "stop":
         return False
-    if _root(owners[0]) in _LIBRARIES:
+    if _is_library(owners[0]):
         return False
     # A hook of a library that the user fills in, such as `model_post_init`, is the library's to call.
-    if name.startswith("model_") and any(_root(owner) in _LIBRARIES for owner in owners):
+    if name.startswith("model_") and any(map(_is_library, owners)):
         return False
     return callable(getattr(cls, name, None))
 
 
-def _root(cls: type) -> str:
-    return cls.__module__.partition(".")[0]
+def _is_library(cls: type) -> bool:
+    module = cls.__module__
+    if module == "builtins":  # also what code that was run without a `__name__` says of its classes
+        return getattr(builtins, cls.__name__, None) is cls
+    return module.partition(".")[0] in _LIBRARIES
 
 
 def refuse_taken(cls: type) -> None:

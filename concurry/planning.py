@@ -37,7 +37,7 @@ def make_plan(
     Raises:
         TypeError: the class cannot take what has to be set on its instances; the init arguments do not fit.
         ValueError: limits or a retry policy that cannot be.
-        NotImplementedError: a mode that this version has not got.
+        ModuleNotFoundError: what the mode needs is not installed.
     """
     name, mode = cls.__name__, options.mode.value
     transport = find(mode, concurrent=options.max_concurrency > 1)
@@ -123,6 +123,9 @@ def _settings(options: Options) -> dict[str, Any]:
     return {
         "mp_context": options.mp_context,
         "serial": options.max_concurrency == 1,
+        "width": options.max_concurrency,
+        "timed": options.call_timeout is not None,
+        "ray": {name: value for name, value in options.ray.items() if value is not None},
         "copies": options.writable_arrays,
         "large": options.shared_memory_threshold,
         "native_threads": threads,

@@ -15,7 +15,7 @@ from concurry.runtime import waits
 from concurry.runtime.enums import ReturnWhen
 from concurry.runtime.foreign import AsyncioFuture
 from concurry.runtime.future import BaseFuture
-from concurry.runtime.hooks import failed, outcome, raised, wait_for_all, wait_until
+from concurry.runtime.hooks import Stops, failed, outcome, raised, wait_for_all, wait_until
 from concurry.waiting_async import async_gather as async_gather
 from concurry.waiting_async import async_wait as async_wait
 from concurry.waiting_each import as_given, ended, iterate
@@ -117,20 +117,30 @@ def wait(
 def _wait(when: ReturnWhen, items: Items, pending: Futures, report: Reporter | None, total: int) -> None:
     deadline = items.deadline
     _refuse_own_loop(items, pending, every=when is ALL_COMPLETED)
-    if report is not None:
+    # In an actor one by one, since with each that has ended the others may turn out to wait for it.
+    if report is not None or (when is FIRST_EXCEPTION and waits.here.member is not None):
         remaining = dict.fromkeys(pending)
         for future in ended(remaining, deadline):
             del remaining[future]
-            report.at(total - len(remaining))
+            if report is not None:
+                report.at(total - len(remaining))
             if when is FIRST_COMPLETED or (when is FIRST_EXCEPTION and raised(future)):
                 return
     elif when is ALL_COMPLETED:
-        with waits.waiting(pending):
-            wait_for_all(pending, deadline)
+        with waits.waiting(pending) as broken:
+            _wait_for_all(pending, deadline, broken)
     elif when is FIRST_COMPLETED:
-        wait_until(pending, 1, deadline)
+        with waits.waiting(pending, every=False):
+            wait_until(pending, 1, deadline)
     else:
         wait_until(pending, len(pending), deadline, raised)
+
+
+def _wait_for_all(pending: Futures, deadline: float | None, broken: Stops | None) -> None:
+    if broken is None:
+        wait_for_all(pending, deadline)
+    else:
+        wait_until(pending, len(pending), deadline, broken)
 
 
 # A Mapping is an Iterable of its keys too: the checkers take the first that fits.
@@ -260,11 +270,11 @@ def _gather(items: Items, progress: Progress, return_exceptions: bool) -> BaseFu
             report.at(total - len(pending))
         if pending and first is None:
             _refuse_own_loop(items, pending)
-            with waits.waiting(pending):
+            with waits.waiting(pending) as broken:
                 if report is not None:
                     first = _follow(pending, items.deadline, report, total, return_exceptions)
                 elif return_exceptions:
-                    wait_for_all(pending, items.deadline)
+                    _wait_for_all(pending, items.deadline, broken)
                 else:
                     first = wait_until(pending, len(pending), items.deadline, failed).first
             if first is None:
@@ -324,6 +334,7 @@ def as_completed(
 
     Raises:
         TimeoutError: from the iterator, when the time is over; it says how many were done, and the others go on.
+        DeadlockError: from the iterator, when none of the others could ever end.
         RuntimeError: an asyncio future of the very loop that this call would block.
     """
     items = Items("as_completed", fs, (), timeout, recurse=recurse)

@@ -102,10 +102,11 @@ async def async_wait(
             report.at(len(leaves) - len(pending))
         if pending and not satisfied(when, leaves):
             stops = {ReturnWhen.FIRST_COMPLETED: _any, ReturnWhen.FIRST_EXCEPTION: raised}.get(when)
-            if report is not None:
-                await _follow(pending, items.deadline, report, len(leaves), stops)
-            else:
-                await _until(pending, items.deadline, stops)
+            with waits.waiting(pending, awaits=True, every=stops is None) as broken:
+                if report is not None:
+                    await _follow(pending, items.deadline, report, len(leaves), stops or broken)
+                else:
+                    await _until(pending, items.deadline, stops or broken)
         ending = ending_of(when, leaves)
         return sets_of(items, leaves)
     except asyncio.CancelledError:
@@ -248,11 +249,11 @@ async def _gather(items: Items, report: Reporter | None, return_exceptions: bool
         return first
     stops = None if return_exceptions else failed
     try:
-        with waits.waiting(pending, awaits=True):
+        with waits.waiting(pending, awaits=True) as broken:
             if report is not None:
-                first = await _follow(pending, items.deadline, report, total, stops)
+                first = await _follow(pending, items.deadline, report, total, stops or broken)
             else:
-                first = (await _until(pending, items.deadline, stops)).first
+                first = (await _until(pending, items.deadline, stops or broken)).first
     except asyncio.CancelledError:
         await _cancel(pending)
         raise
@@ -298,7 +299,8 @@ async def _iterate(
             yield pair
         with Arrivals(remaining) as arrivals:
             while remaining:
-                future = await arrivals.next(items.deadline)
+                with waits.waiting(remaining, awaits=True, every=False):
+                    future = await arrivals.next(items.deadline)
                 if future is None:
                     items.cancel_tasks()
                     raise items.too_late(len(remaining), total)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from concurry.runtime import waits
 from concurry.runtime.future import BaseFuture
 from concurry.runtime.hooks import add_hooks, drop_hooks, failed, outcome, seconds_left
 from concurry.waiting_items import Items, Part, Reporter, build, leaves_of
@@ -117,7 +118,8 @@ def ended(remaining: dict[BaseFuture[Any], None], deadline: float | None) -> Ite
                 if left is not None and left <= 0:
                     return
                 try:
-                    future = queue.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
+                    with waits.waiting(remaining, every=False):
+                        future = queue.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
                 except Empty:
                     return
             yield future

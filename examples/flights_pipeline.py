@@ -171,9 +171,10 @@ def main() -> int:
     return 0 if equal else 1
 
 
-# Here without `if __name__ == "__main__":`. The child processes do not run this script again.
-try:
-    sys.exit(main())
-except KeyboardInterrupt:
-    print("Interrupted", file=sys.stderr)
-    sys.exit(130)
+# The guard is here because ray_cluster.py imports this file. The child processes do not run it again.
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("Interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -8,7 +8,8 @@
     HANDLE_ASK    question, ticket, what, arguments          figures, `stop`
     ANSWER        question, encoded reply
     HANDLE_RELEASE  tickets
-    WAIT          probe, numbers of calls; none: for the actor itself  (see `waits`)
+    WAIT          probe, numbers of calls (of several that lead on as one, or each); none: for the actor itself
+                  (see `waits`)
 
 Guarantees: a handle that has been sent is held here until the other side needs it no more (`release`, counted by
 message) or is gone; the handle of a stopped pool keeps nothing but itself. Calls of one thread reach the other side in
@@ -257,21 +258,29 @@ class Edge:
             self.send([kinds.WAIT, probe, numbers])
 
     def _probed(self, probe: list[Any], numbers: list[int]) -> None:
+        *follows, together = probe
         nodes: dict[Any, int | None] = {}
+        open_ones = 0
         for number in numbers:
             call = self.serving.get(number)
             if call is None:
                 continue
-            if call.is_on_its_way():
-                call.entrance().post(self._probed, probe, [number])  # behind it
+            if call.is_on_its_way():  # behind it
+                call.entrance().post(self._probed, probe, numbers if together else [number])
+                if together:
+                    return
                 continue
             node = call.needs()
             if node is not None:
                 nodes.setdefault(node, number)
-        if not numbers and waits.trunk is not None:
+                open_ones += 1
+        if together:  # they lead on only as one
+            only = waits.together(nodes)
+            nodes = {only[0]: numbers[0]} if len(only) == 1 and open_ones == len(numbers) else {}
+        elif not numbers and waits.trunk is not None:
             nodes[waits.trunk] = None
         if nodes:
-            waits.chase(nodes, probe)
+            waits.chase(nodes, follows)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -311,12 +320,12 @@ class Edge:
 class Sent:
     """A call that was made on the other side of an edge: what stands beside its future, as a channel does elsewhere."""
 
-    __slots__ = ("_name", "_ticket", "edge", "number")
+    __slots__ = ("_name", "edge", "number", "ticket")
 
     def __init__(self, edge: Edge, number: int, ticket: int, name: str) -> None:
         self.edge = edge
         self.number = number
-        self._ticket = ticket
+        self.ticket = ticket
         self._name = name
 
     @property

@@ -5,9 +5,9 @@
     replies --> credit adapts, pump                                 an idle one has others give back what waits there
 
 Guarantees: a call goes to an actor that has room before it is sent ahead to a busy one. Sent ahead is as much as takes
-`_AHEAD_S`, by how long calls took, and no more than `most`: for calls of milliseconds one, for those of tenths of a
-second none. What was sent ahead and has not begun comes back when another actor has nothing to do. So none waits behind
-a slow call while an actor is free, as long as the slow call lets its process hear.
+`Transport.ahead_s`, by how long calls took, and no more than `most`: over a short way, for calls of milliseconds one,
+for those of tenths of a second none. What was sent ahead and has not begun comes back when another actor has nothing to
+do. So none waits behind a slow call while an actor is free, as long as the slow call lets its process hear.
 Assumes: `replied` comes from the channel's I/O thread, `pump` also from threads that submit; `give` from anywhere,
 under the mailbox's lock.
 Called by: the member (owns it), the mailbox, the intake (`pump`, now and then, where a backlog grows).
@@ -21,7 +21,6 @@ from typing import Any
 
 from concurry.runtime.mailbox import Mailbox
 
-_AHEAD_S = 0.005
 _LONG_S = 0.05  # calls that take longer are not sent ahead: a round trip is nothing beside them
 
 
@@ -40,6 +39,7 @@ class Feed:
         self._mailbox = mailbox
         self._most = _ROOM if most is None else max(1, min(most, _ROOM))
         self._width = min(width, self._most)
+        self._ahead_s: float = member.pool.transport.ahead_s
         self._seconds: float | None = None
         self._limits = member.pool.elsewhere.time_limits
         # Sends calls that have begun, as far as this process knows.
@@ -101,7 +101,7 @@ class Feed:
         seconds = self._seconds
         if seconds is None or seconds > _LONG_S:
             return self._width
-        ahead = self._most if seconds <= 0 else max(1, int(self._width * _AHEAD_S / seconds))
+        ahead = self._most if seconds <= 0 else max(1, int(self._width * self._ahead_s / seconds))
         return min(self._most, self._width + ahead)
 
     def pump(self) -> None:

@@ -26,6 +26,7 @@ from concurry.runtime.mailbox import Bound, Mailbox
 from concurry.runtime.notifier import helper
 from concurry.runtime.settle import interrupt
 from concurry.runtime.waits import here
+from concurry.transports.base import Transport
 from concurry.transports.errors import EncodeError
 
 
@@ -44,6 +45,7 @@ class Intake:
         *,
         unwrap: bool,
         encode: Callable[[Any], None] | None = None,
+        result_of: Callable[[Any], Any] = Transport.result_of,
     ) -> None:
         self.mailbox = mailbox
         self.bound = bound
@@ -54,6 +56,7 @@ class Intake:
         self.parked: dict[Any, Any] = {}  # whoever takes a call out of it goes on with that call
         self._unwrap = unwrap
         self._encode = encode  # for actors elsewhere: brings a call into the form in which it is sent
+        self._result_of = result_of
         self._draining = False
 
     # -- accepting -----------------------------------------------------------------------------------------------
@@ -220,7 +223,7 @@ class Intake:
         if not self._unpark(call):
             return
         try:
-            results = {id(future): ours.result() for future, ours in futures}
+            results = {id(future): self._result_of(ours) for future, ours in futures}
             call.args = arguments.replace(call.args, results)
             call.kwargs = arguments.replace(call.kwargs, results)
             if self._encode is not None:

@@ -2,11 +2,11 @@
 
     lost:  no policy, or poison -> WorkerDiedError
            else the call waits with its intake, as any accepted call that no actor holds (it can be cancelled, a stop
-           ends it, a dropped handle waits for it) -> notifier decides -> WorkerDiedError | a timer -> mailbox
+           ends it, a dropped handle waits for it) -> decided -> WorkerDiedError | a timer -> mailbox
 
 Guarantees: at most once where no policy asks for more; the attempt count goes on from where the worker was; a call
-that two actors died of is poison and fails, whatever its policy. The policy's predicates run on the notifier. No timer
-is left of a call that has ended meanwhile.
+that two actors died of is poison and fails, whatever its policy. The policy's predicates run on a thread of their own,
+for a callback on the notifier may wait for this very call. No timer is left of a call that has ended meanwhile.
 Called by: the supervisor, once per death and begun call.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from concurry.runtime.notifier import notifier
+from concurry.runtime.notifier import judge
 from concurry.transports.errors import WorkerDiedError
 
 _MOST_DEATHS = 2
@@ -66,7 +66,10 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
     call.owner.wait_again(call)
     if pool.spawner is not None:
         pool.spawner.go_on()
-    notifier.post(_decide, pool, call, policy, carried, error)
+    if policy.predicates:
+        judge.post(_decide, pool, call, policy, carried, error)
+    else:
+        _decide(pool, call, policy, carried, error)
 
 
 def named(member: Any, reason: Any) -> str:

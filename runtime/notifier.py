@@ -4,7 +4,7 @@ Guarantees: in the order posted, one at a time; `post` never blocks and may be c
 finaliser; the thread lives while a pool retains it or something is posted, and is gone afterwards; it waits on its
 queue and polls nothing.
 Assumes: what is posted handles its own exceptions; what escapes all the same is logged.
-Called by: futures (done-callbacks), the supervisor (driver-side retry predicates), handles that were dropped.
+Called by: futures (done-callbacks), handles that were dropped; each of the others below for its own kind of work.
 """
 
 from __future__ import annotations
@@ -93,3 +93,4 @@ class Notifier:
 
 notifier = Notifier("concurry-notifier")
 helper = Notifier("concurry-helper")  # what takes a while and is no code to wait for: encoding, copying
+judge = Notifier("concurry-predicates")  # those of retry policies, of calls that were lost

@@ -41,7 +41,10 @@ class Pool:
         if plan.mailbox_size is not None:
             bound = Bound(plan.mailbox_size, block=plan.block, who=plan.name)  # one bound, whatever the lane
         encode = transport.encode if transport.elsewhere else None
-        self.intakes = [Intake(Mailbox(plan.choose, bound), bound, unwrap=plan.unwrap, encode=encode) for _ in lanes]
+        self.intakes = [
+            Intake(Mailbox(plan.choose, bound), bound, unwrap=plan.unwrap, encode=encode, result_of=transport.result_of)
+            for _ in lanes
+        ]
         for intake in self.intakes:
             intake.is_async = lambda name: plan.methods[name].is_async
         self._lane_of = {name: intake for lane, intake in zip(lanes, self.intakes, strict=True) for name in lane}

@@ -14,7 +14,7 @@ from typing import Any
 from concurry.runtime.std_view import PENDING
 from concurry.transports import codec
 from concurry.transports.board import CALLS
-from concurry.transports.codec import CARRYING, pack_result, unpack_call
+from concurry.transports.codec import CARRYING, unpack_call
 from concurry.transports.errors import EncodeError
 from concurry.transports.luggage import Carrying
 
@@ -56,16 +56,17 @@ class RemoteCall:
         """Claim it. False: it was given back, or its arguments cannot be rebuilt: it must not run."""
         wire, number = self._wire, self.number
         self._since = now = monotonic_ns()
+        wire.running[number] = self  # before the mark: who finds it begun, to interrupt it, finds it here
         numbers, place = wire.numbers, 2 * (number % CALLS) + 2  # the board; see there
         numbers[place] = now
         numbers[place + 1] = 0
         numbers[0] = number
         _, how, body = self.args
         if wire.asked_back and wire.was_given_back(number):  # asked after the mark: one of the two sides sees the other
+            del wire.running[number]
             if how == CARRYING:
                 parent(wire).release(codec.tickets_of(body))
             return False
-        wire.running[number] = self
         try:
             if how == CARRYING:
                 self.args, self.kwargs = parent(wire).unpack_call(how, body, self.kwargs)
@@ -79,7 +80,7 @@ class RemoteCall:
     def close(self, result: Any) -> bool:
         """It has come to this result."""
         try:
-            reply, buffers = pack_result(self.number, result)
+            reply, buffers = self._wire.pack_result(self.number, result)
         except EncodeError as error:
             told = EncodeError(f"{self._wire.who}.{self.name}(): {error}")
             told.__cause__ = error.__cause__

@@ -26,7 +26,7 @@ from typing import Any
 
 from concurry.runtime import future, waits
 from concurry.runtime.clock import system
-from concurry.runtime.notifier import helper, notifier
+from concurry.runtime.notifier import helper, judge, notifier
 from concurry.runtime.plan import Plan
 from concurry.runtime.settle import interrupt
 from concurry.runtime.std_view import PENDING
@@ -220,6 +220,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.Lock()
     notifier.after_fork_in_child()
     helper.after_fork_in_child()
+    judge.after_fork_in_child()
     system.after_fork_in_child()
     waits.after_fork_in_child()
     future.after_fork_in_child()

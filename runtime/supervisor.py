@@ -20,7 +20,7 @@ from typing import Any
 
 from concurry.runtime import lost_calls, shutdown
 from concurry.runtime.future import acquire_within
-from concurry.runtime.member import FAILED, GONE, READY, Member
+from concurry.runtime.member import FAILED, GONE, READY, STARTING, Member
 from concurry.runtime.notifier import notifier
 from concurry.runtime.restart import Decision, decide
 from concurry.transports.errors import RestartIntensityError, WorkerDiedError, WorkerInitError
@@ -57,6 +57,7 @@ class Supervisor:
         self._living = 0  # incarnations that are open
         self.finished = False
         self._pending: dict[Member, Any] = {}  # those that are to be started again -> their timers
+        self._inits: dict[Member, Any] = {}  # those elsewhere that are being built -> the timers of `init_timeout`
 
     # -- starting ------------------------------------------------------------------------------------------------
 
@@ -70,7 +71,7 @@ class Supervisor:
             for member in pool.members:
                 self._open(member)
             if pool.members and not acquire_within(self._all_built, pool.plan.init_timeout_s):
-                late = self._init_late()
+                late = self._init_late(pool.members)
         except BaseException as failed:
             late = failed
         error: BaseException | None = None
@@ -113,9 +114,37 @@ class Supervisor:
             with self._lock:
                 self._living -= 1
             raise
+        if self.pool.transport.elsewhere and (call is not None or not self._starting):  # `start` sees to the others
+            self._time_init(member)
 
-    def _init_late(self) -> WorkerInitError:
-        late = [str(member) for member in self.pool.members if member.state != READY]
+    def _time_init(self, member: Member) -> None:
+        timeout_s, clock = self.pool.plan.init_timeout_s, self.pool.clock
+        if timeout_s is None:
+            return
+        incarnation = member.incarnation
+        with self._lock:
+            if member.state == STARTING:  # else it has been built, or has died, meanwhile
+                late = clock.call_at(clock.now() + timeout_s, lambda: self._init_over(member, incarnation))
+                self._inits[member] = late
+
+    def _init_over(self, member: Member, incarnation: int) -> None:
+        with self._lock:
+            self._inits.pop(member, None)
+            if member.state != STARTING or member.incarnation != incarnation:
+                return
+            member.init_error = self._init_late([member])
+            channel = member.channel
+        for _ in range(2):  # for good
+            channel.kill()
+
+    def _no_init_timer(self, member: Member) -> None:
+        """Under the lock."""
+        timer = self._inits.pop(member, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _init_late(self, members: Sequence[Member]) -> WorkerInitError:
+        late = [str(member) for member in members if member.state != READY]
         timeout = self.pool.plan.init_timeout_s
         return WorkerInitError(
             f"{', '.join(late[:5])}{' ...' if len(late) > 5 else ''}: __init__ was not done within init_timeout="
@@ -128,6 +157,7 @@ class Supervisor:
         if error is not None and not isinstance(error, Exception):
             error = _as_init_error(member, error)
         with self._lock:
+            self._no_init_timer(member)
             if self._starting and member not in self._on_demand:
                 self._unbuilt -= 1
                 self._error = self._error or error
@@ -166,6 +196,7 @@ class Supervisor:
                 for mailbox, taker in member.takers():
                     mailbox.leave(taker)
             held = member.let_go()
+            self._no_init_timer(member)
             member.state = GONE
             init_error, member.init_error = member.init_error, None
             if self._starting and not on_demand:
@@ -277,6 +308,8 @@ class Supervisor:
             for timer in self._pending.values():
                 self._living -= timer.cancel()  # where it is too late to cancel, `_again` counts and does nothing
             self._pending.clear()
+            for member in list(self._inits):
+                self._no_init_timer(member)
 
     def after_fork_in_child(self) -> None:
         """The lock may have been held by a thread that is not here any more."""

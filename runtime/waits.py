@@ -6,10 +6,13 @@
                        --> back at the wait that sent it: that wait ends with DeadlockError
 
 Guarantees: `DeadlockError` for a wait in an actor, of one call at a time, on itself, or round a circle of such actors,
-in whatever processes they are. An actor's event loop counts as one of them while it is blocked: by an async method that
-waits without `await`. Actors with several calls at once, as long as their loop is not blocked, and pools of several
-actors are left out: another call or actor may free them. Costs nothing outside actors, and nothing where the future is
-done; a message only where a wait leads to another process that handles have come from or gone to.
+in whatever processes they are. A wait for the first of some futures is refused once each of them leads back to it; a
+call that waits for futures among its arguments leads to them. An actor's event loop counts as one of them while it is
+blocked: by an async method that waits without `await`. Actors with several calls at once, as long as their loop is not
+blocked, and pools of several actors are left out: another call or actor may free them. So are, across processes, a
+circle with two waits for the first of several that lead to different actors, and one that closes only when a call that
+has waited for its arguments is sent. Costs nothing outside actors, and nothing where the future is done; a
+message only where a wait leads to another process that handles have come from or gone to.
 No wait is refused wrongly: each step of a probe is taken while the call that it follows is open and the one who has it
 waits. The wait that sent the probe still goes on when it comes back, so nobody on the way can have gone on meanwhile.
 Each process keeps its own waits, and no others. Source: Chandy, Misra and Haas, Distributed deadlock detection (1983).
@@ -22,16 +25,18 @@ Called by: futures and `wait`/`gather`, before they block; `edges` (`chase`).
 
 from __future__ import annotations
 
-import itertools
 import threading
 from _thread import allocate_lock
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from concurry.runtime.wait_nodes import Parked, Together, Wait, needed_by
+from concurry.runtime.wait_nodes import together as together
 from concurry.transports import luggage
 from concurry.transports.errors import DeadlockError
 
+Ends = Callable[[Any], bool]
 _LONGEST = 100  # steps of a probe; it may have come upon a circle that is not its own, and go round
 
 
@@ -44,55 +49,47 @@ here = _Here()
 trunk: Any = None  # in a child: its actor, where it runs one call at a time
 
 
-class _Wait:
-    """One wait of an actor for all of some futures.
-
-    Attributes:
-        targets: who must go on for them to end, each with one of the futures. broken: why it ends now.
-    """
-
-    __slots__ = ("broken", "number", "targets")
-
-    def __init__(self, targets: dict[Any, Any]) -> None:
-        self.number = next(_numbers)
-        self.targets = targets
-        self.broken: DeadlockError | None = None
-
-
-_numbers = itertools.count(1)
-_edges: dict[Any, list[_Wait]] = {}  # who waits -> its waits: one loop may await several futures
-_lock = allocate_lock()  # protects `_edges`; no other lock is taken under it
+_edges: dict[Any, list[Wait]] = {}  # who waits -> its waits: one loop may await several futures
+_firsts: set[Wait] = set()  # those of them that are for the first of several
+_lock = allocate_lock()  # protects both; no other lock is taken under it
 
 
 @contextmanager
-def waiting(futures: Iterable[Any], *, awaits: bool = False) -> Iterator[None]:
-    """Around a wait for *all* of `futures`. Raises `DeadlockError` where that could never end.
+def waiting(futures: Collection[Any], *, awaits: bool = False, every: bool = True) -> Iterator[Ends | None]:
+    """Around a wait for `futures`. Raises `DeadlockError` where that could never end. Gives what is true for the future
+    whose end tells so while it is being waited for, after which the wait is left; None: it will not.
 
     Args:
         awaits: whether the thread's event loop goes on meanwhile.
+        every: all of them must end; False: one of them must, and they are not changed meanwhile.
     """
     me = here.member
     if me is None or (awaits and getattr(me, "interleaves", False)):
-        yield
+        yield None
         return
-    wait = _enter(me, futures)
+    wait = _enter(me, futures) if every or len(futures) == 1 else _enter_first(me, futures)
     if wait is None:
-        yield
+        yield None
         return
     try:
-        yield
+        yield wait.is_broken_by
     finally:
-        with _lock:
-            waits = _edges[me]
-            waits.remove(wait)
-            if not waits:
-                del _edges[me]
+        _leave(me, wait)
     if wait.broken is not None:
         raise wait.broken
 
 
-def _enter(me: Any, futures: Iterable[Any]) -> _Wait | None:
-    """A wait begins. None: it needs no actor to go on."""
+def _leave(me: Any, wait: Wait) -> None:
+    with _lock:
+        waits = _edges[me]
+        waits.remove(wait)
+        if not waits:
+            del _edges[me]
+        _firsts.discard(wait)
+
+
+def _enter(me: Any, futures: Iterable[Any]) -> Wait | None:
+    """A wait for all begins. None: it needs no actor to go on."""
     targets: dict[Any, Any] = {}
     for future in futures:
         target = needed_by(future)
@@ -100,12 +97,14 @@ def _enter(me: Any, futures: Iterable[Any]) -> _Wait | None:
             targets.setdefault(target, future)
     if not targets:
         return None
-    wait = _Wait(targets)
+    wait = Wait(targets)
     with _lock:
+        _edges.setdefault(me, []).append(wait)
         path, ends = _walk([[target] for target in targets], me)
-        if path is None:
-            _edges.setdefault(me, []).append(wait)
+        if path is None and _firsts:
+            path = _knot(me)
     if path is not None:
+        _leave(me, wait)
         raise _deadlock(me, path)
     if ends:
         order = [*targets]
@@ -113,18 +112,34 @@ def _enter(me: Any, futures: Iterable[Any]) -> _Wait | None:
     return wait
 
 
-def needed_by(future: Any) -> Any:
-    """The one actor or lane that must go on for the future to end, or the call that was sent to a handle elsewhere,
-    whose owner knows; None where it is done, or there is no such one."""
-    if future.done() or future.owner is None:
+def _enter_first(me: Any, futures: Collection[Any]) -> Wait | None:
+    """A wait for the first begins. Looks at one of them: where that leads nowhere, the others need not be known."""
+    one = needed_by(next(iter(futures)))
+    if one is None:
         return None
-    taker = future.owner.sole_member()
-    if taker is None:
-        sent = future.extra
-        return sent if hasattr(sent, "beyond") else None
-    if getattr(taker, "interleaves", False) and future.extra is None and future.running():
-        return None  # it has begun on a thread of its own, and needs the loop no more
-    return taker
+    wait = Wait({}, futures)
+    back: list[Any] | None = None
+    with _lock:
+        _edges.setdefault(me, []).append(wait)
+        _firsts.add(wait)
+        path, ends = _walk([[one]], me)
+        if path is not None or _waits_on(one):
+            back = _knot(me)
+    if back is not None:
+        _leave(me, wait)
+        raise _deadlock(me, back)
+    if path is not None:
+        if _go_on(me, wait):  # another one began to wait just now
+            _leave(me, wait)
+            raise _deadlock(me, path)
+    elif ends:
+        _probe(ends, luggage.process(), wait.number, lambda _: 0, [str(me)])
+    return wait
+
+
+def _waits_on(node: Any) -> Sequence[Any]:
+    """What a node waits for: each one is enough for it to be stuck."""
+    return (node,) if isinstance(node, Parked) else _edges.get(node, ())
 
 
 def _walk(stack: list[list[Any]], goal: Any) -> tuple[list[Any] | None, list[list[Any]]]:
@@ -141,8 +156,40 @@ def _walk(stack: list[list[Any]], goal: Any) -> tuple[list[Any] | None, list[lis
             seen.add(last)
             if getattr(last, "beyond", None) is not None:
                 ends.append(path)
-            stack.extend([*path, target] for wait in _edges.get(last, ()) for target in wait.targets)
+            stack.extend([*path, target] for wait in _waits_on(last) for target in wait.onward())
     return None, ends
+
+
+def _knot(me: Any) -> list[Any] | None:
+    """The path back to `me`, where nobody on the way can go on: those who wait for the first of several are stuck when
+    each of these is. Under the lock."""
+    needs: dict[Any, list[tuple[bool, list[Any]]]] = {}  # node -> its waits: whether one way is enough; the ways
+    queue = [me]
+    while queue:
+        node = queue.pop()
+        if node not in needs:
+            needs[node] = [
+                (True, wait.onward()) if isinstance(wait, Parked) else (wait.futures is None, wait.ways())
+                for wait in _waits_on(node)
+            ]
+            queue.extend(way for _, ways in needs[node] for way in ways)
+    stuck = set(needs)
+    size = 0
+    while size != len(stuck):
+        size = len(stuck)
+        for node, waits in needs.items():
+            if not any(ways and (any if one else all)(way in stuck for way in ways) for one, ways in waits):
+                stuck.discard(node)
+    paths = [[way] for _, ways in needs[me] for way in ways if me in stuck]
+    seen: set[Any] = set()
+    while paths:
+        path = paths.pop()
+        if path[-1] is me:
+            return path
+        if path[-1] in stuck and path[-1] not in seen:
+            seen.add(path[-1])
+            paths.extend([*path, way] for _, ways in needs[path[-1]] for way in ways)
+    return None
 
 
 # -- across processes -------------------------------------------------------------------------------------------------
@@ -150,7 +197,7 @@ def _walk(stack: list[list[Any]], goal: Any) -> tuple[list[Any] | None, list[lis
 
 def _which(order: list[Any], first: Any) -> int | None:
     """Which of a wait's targets a probe follows: below 0 for those of this process; for calls that were sent, their
-    number, which who receives the probe fills in."""
+    number, which who receives the probe fills in. Of a wait for the first: 0 for a first look, or one of its ways."""
     return None if hasattr(first, "edge") else -1 - order.index(first)
 
 
@@ -168,11 +215,14 @@ def _probe(
         if beyond is not None:
             edge, call = beyond
             way = [*chain, *map(str, path[:-1])]  # the last one is named over there
+            if isinstance(path[-1], Together):
+                edge.probe([process, number, which(path), way, True], call)
+                continue
             _, calls = together.setdefault((edge, which(path)), (way, []))
             if call is not None:
                 calls.append(call)
     for (edge, follows), (way, calls) in together.items():
-        edge.probe([process, number, follows, way], calls)
+        edge.probe([process, number, follows, way, False], calls)
 
 
 def chase(nodes: Mapping[Any, int | None], probe: list[Any]) -> None:
@@ -193,7 +243,8 @@ def chase(nodes: Mapping[Any, int | None], probe: list[Any]) -> None:
     stack = [[node] for node in nodes]
     ends: list[list[Any]] = []
     seen: set[Any] = set()
-    found: tuple[_Wait, list[Any]] | None = None
+    found: tuple[Wait, list[Any]] | None = None
+    firsts: list[tuple[Any, Wait]] = []
     with _lock:
         while stack and found is None:
             path = stack.pop()
@@ -203,19 +254,59 @@ def chase(nodes: Mapping[Any, int | None], probe: list[Any]) -> None:
             seen.add(last)
             if getattr(last, "beyond", None) is not None:
                 ends.append(path)
-            for wait in _edges.get(last, ()):
-                if ours and wait.number == number:
+            for wait in _waits_on(last):
+                if ours and isinstance(wait, Wait) and wait.number == number:
                     found = wait, path
-                stack.extend([*path, target] for target in wait.targets)
+                elif number > 0 and wait in _firsts:  # for it something may have changed; not for two of them by turns
+                    firsts.append((last, wait))
+                stack.extend([*path, target] for target in wait.onward())
+    for node, first in firsts:
+        if _go_on(node, first):
+            _break(first, None, [str(node), *chain, str(node)])
     if found is None:
         _probe(ends, process, number, which, chain)
     else:
         wait, path = found
-        _break(wait, which(path), [*chain, *map(str, path)])
+        chain = [*chain, *map(str, path)]
+        if wait.futures is None:
+            _break(wait, which(path), chain)
+        else:
+            _led_back(path[-1], wait, which(path), chain)
 
 
-def _break(wait: _Wait, which: int | None, chain: list[str]) -> None:
-    if which is not None and which < 0:
+def _led_back(me: Any, wait: Wait, which: int | None, chain: list[str]) -> None:
+    """A probe of a wait for the first has come back: on with the next of its ways, until none is left."""
+    with _lock:
+        expected = which == 0 or which == -1 - wait.led_back
+        if which and expected:
+            wait.led_back += 1
+    if expected and _go_on(me, wait):
+        _break(wait, None, chain)
+
+
+def _go_on(me: Any, wait: Wait) -> bool:
+    """Follow the next way that is not known to lead back. True: there is none."""
+    with _lock:
+        if wait not in _firsts:  # it is over
+            return False
+        ways = wait.ways()
+        ends: list[list[Any]] = []
+        while wait.led_back < len(ways):
+            path, ends = _walk([[ways[wait.led_back]]], me)
+            if path is None:
+                break
+            wait.led_back += 1
+        follows = -1 - wait.led_back
+        over = 0 < len(ways) == wait.led_back
+    if not over:
+        _probe(ends, luggage.process(), wait.number, lambda _: follows, [str(me)])
+    return over
+
+
+def _break(wait: Wait, which: int | None, chain: list[str]) -> None:
+    if wait.futures is not None:
+        future = next((each for each in list(wait.futures) if not each.done()), None)
+    elif which is not None and which < 0:
         future = [*wait.targets.values()][-1 - which]
     else:
         calls = {sent.number: it for sent, it in wait.targets.items() if hasattr(sent, "edge")}
@@ -245,3 +336,4 @@ def after_fork_in_child() -> None:
     global _lock
     _lock = allocate_lock()
     _edges.clear()
+    _firsts.clear()

@@ -24,6 +24,8 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import with_ray
+
 # No deadline and no "too slow": the machines are shared, and a test must not depend on the clock. No database: the
 # source tree stays as it is; a failure prints a blob that brings it back.
 settings.register_profile(
@@ -77,6 +79,8 @@ def look() -> Held:
     if server is not None:
         children.discard(server._forkserver._forkserver_pid)
         fds.discard(server._forkserver._forkserver_alive_fd)
+    if with_ray.running() is not None:
+        fds -= _tcp(fds)  # to its actors and its store; nothing of ours is TCP. It closes them when it likes
     return Held(frozenset(threads), frozenset(children), frozenset(fds), frozenset(_shm()))
 
 
@@ -103,6 +107,12 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _tcp(fds: set[int]) -> set[int]:
+    sockets = [Path(f"/proc/self/net/{kind}").read_text().splitlines()[1:] for kind in ("tcp", "tcp6")]
+    inodes = {f"socket:[{line.split()[9]}]" for lines in sockets for line in lines}
+    return {fd for fd in fds if _target(fd) in inodes}
 
 
 def _shm() -> set[str]:
@@ -184,3 +194,10 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         left = _left_after_grace(before)
         if left:
             pytest.fail(f"this test left behind:\n  {left.describe()}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """Ray, for all tests that run over it."""
+    with with_ray.cluster():
+        yield

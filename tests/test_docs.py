@@ -17,6 +17,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.with_ray import WITH_RAY
+
 ROOT = Path(__file__).resolve().parents[1]
 SUPPORT = ROOT / "tests" / "docs_support"
 
@@ -34,7 +36,8 @@ def _load(name: str, path: Path) -> ModuleType:
 page = _load("docs_support_page", SUPPORT / "page.py")
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 BLOCKS = {path: page.blocks(path.read_text(encoding="utf-8")) for path in PAGES}
-RUN = [path for path in PAGES if any(block.runs for block in BLOCKS[path])]
+NEEDS_RAY = {ROOT / "docs" / "guides" / "ray.md"}  # run where Ray is tested only
+RUN = [path for path in PAGES if any(block.runs for block in BLOCKS[path]) and (WITH_RAY or path not in NEEDS_RAY)]
 
 
 def _name(path: Path) -> str:
@@ -60,7 +63,7 @@ def test_page_runs(path: Path, base_url: str, tmp_path: Path) -> None:
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180 if path in NEEDS_RAY else 60,
         check=False,
     )
     said = f"{_name(path)} ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"

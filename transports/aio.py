@@ -15,6 +15,7 @@ from typing import Any
 
 from concurry.transports.base import Channel, Gone, Job, Transport
 from concurry.transports.own_loop import close_loop, run_through
+from concurry.transports.thread import join_over
 
 log = logging.getLogger("concurry")
 
@@ -27,6 +28,7 @@ class LoopChannel(Channel):
     def __init__(self, job: Job) -> None:
         self._job = job
         self._given: deque[Any] = deque()
+        self._over = threading.Event()
         self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, name=job.name, daemon=True)
         try:
@@ -53,17 +55,20 @@ class LoopChannel(Channel):
     def _run(self) -> None:
         cause: BaseException | None = None
         try:
-            asyncio.set_event_loop(self.loop)
-            run_through(self.loop, self._serve(), self._job.name)
-        except BaseException as error:  # the loop's outermost edge: whatever comes here is this actor's death
-            cause = error
-        try:
-            close_loop(self.loop, self._job.name)
-        except BaseException as error:  # the same
-            cause = cause or error
+            try:
+                asyncio.set_event_loop(self.loop)
+                run_through(self.loop, self._serve(), self._job.name)
+            except BaseException as error:  # the loop's outermost edge: whatever comes here is this actor's death
+                cause = error
+            try:
+                close_loop(self.loop, self._job.name)
+            except BaseException as error:  # the same
+                cause = cause or error
+            finally:
+                asyncio.set_event_loop(None)
+            self._job.gone(self, Gone(cause))
         finally:
-            asyncio.set_event_loop(None)
-        self._job.gone(self, Gone(cause))
+            self._over.set()
 
     async def _serve(self) -> None:
         await self._job.serve_async(self)
@@ -74,8 +79,7 @@ class LoopChannel(Channel):
     def join(self, timeout: float | None) -> bool:
         if self.thread is threading.current_thread():
             return False
-        self.thread.join(None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
-        return not self.thread.is_alive()
+        return join_over(self._over, self.thread, timeout)
 
 
 class AioTransport(Transport):

@@ -27,7 +27,8 @@ class Gone(NamedTuple):
     """Why an actor's context has ended. `cause` None and no exit code: it ended as it was asked to.
 
     `expected`: why we ended it ourselves, for no fault of its, such as a call past its time. `killed_by_us`: it was
-    sent a signal of ours. `unknown`: it has ended, and nobody can tell how.
+    sent a signal of ours. `unknown`: it has ended, and nobody can tell how. `said`: the reason in words, where those of
+    the cause are not for people.
     """
 
     cause: BaseException | None = None
@@ -37,6 +38,7 @@ class Gone(NamedTuple):
     expected: str | None = None
     killed_by_us: bool = False
     unknown: bool = False
+    said: str | None = None
 
     @property
     def clean(self) -> bool:
@@ -52,12 +54,14 @@ class Gone(NamedTuple):
     def __str__(self) -> str:
         if self.expected is not None:
             return self.expected
+        if self.said is not None:
+            return self.said
         if self.cause is not None:
             return f"{type(self.cause).__name__}: {self.cause}"
         if self.signal is not None:
             return self.signal
         if self.unknown:
-            return "a cause that nobody can tell (the helper that started it was killed before)"
+            return "a cause that nobody can tell (the helper that started it was killed before, or has not told)"
         if self.exit_code is not None:
             return f"exit code {self.exit_code}"
         return "its own end"
@@ -168,18 +172,27 @@ class Transport(ABC):
         apart: an actor's sync methods wait apart from its async ones, and run one at a time beside them.
         elsewhere: the actor runs in another process: its calls are encoded, and several are under way at once.
         forcible: `Channel.kill` ends whatever runs: the first time politely, the second time for good.
+        lend_s: elsewhere, how long a lease that was granted ahead of need may lie there unused: some round trips.
+        ahead_s: elsewhere, how many seconds' worth of calls a busy actor is sent ahead: some round trips.
     """
 
     direct: bool = False
     apart: bool = False
     elsewhere: bool = False
     forcible: bool = False
+    ahead_s: float = 0.005
+    lend_s: float = 0.004
 
     @staticmethod
     def encode(call: Any) -> None:
         """Where the actor is elsewhere: bring a call's `args` and `kwargs` into the form in which they are sent, in the
         caller's thread. Raises EncodeError where that cannot be."""
         raise NotImplementedError
+
+    @staticmethod
+    def result_of(future: Any) -> Any:
+        """What stands for a future that is done among the arguments of a call. Raises what it failed with."""
+        return future.result()
 
     @abstractmethod
     def open(self, job: Job) -> Channel:

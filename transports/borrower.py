@@ -138,7 +138,7 @@ class Borrower:
         if mapping is None:
             self._report(serial)
             if isinstance(error, OSError):
-                raise OSError(error.errno, str(error)) from error
+                raise OSError(error.errno, error.strerror or str(error)) from error
             raise ProtocolError(str(error)) from error
         if any(offset + size > mapping.size for offset, size in spans):
             self._report(serial)

@@ -68,6 +68,7 @@ def _live(line: Control, *, forked: bool) -> int:
         line.send([UNBUILT, pack_failure(0, error, f"{boot['who']}: starting its threads")])
         return 1
     wire = Wire(line, boot, board_fd=fds[0])
+    os.register_at_fork(after_in_child=lambda: wire.end_with_the_call(_end_the_copy))
     try:
         wire.connect()
     except Stranger as error:
@@ -97,6 +98,25 @@ def _run(wire: Any, payload_fd: int) -> bool:
     return done
 
 
+def _end_the_copy(*_: Any) -> NoReturn:
+    """A method has forked, and its call has ended in the copy too: that is the end of the copy, as of any that leaves
+    the code it was forked in. The call, the wire and the object are those of the process it is a copy of."""
+    error = sys.exception()
+    status = 1
+    try:
+        if error is None:
+            status = 0
+        elif not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        elif error.code is None or isinstance(error.code, int):
+            status = error.code or 0
+        else:
+            sys.stderr.write(f"{error.code}\n")
+        _flush()
+    finally:
+        os._exit(status & 0xFF)
+
+
 def _settle_in(boot: dict[str, Any], *, forked: bool) -> None:
     """Take on the parent's surroundings, as they are now: a nursery has those of the moment at which it was started."""
     if forked:
@@ -109,7 +129,7 @@ def _settle_in(boot: dict[str, Any], *, forked: bool) -> None:
         for variable, value in environment.items():
             if os.environb.get(variable) != value:
                 os.environb[variable] = value
-        sys.path[:] = boot["path"]
+        sys.path[:] = map(heard, boot["path"])
     threads = boot["native_threads"]
     if threads:
         for name in _THREAD_COUNTS:
@@ -117,9 +137,14 @@ def _settle_in(boot: dict[str, Any], *, forked: bool) -> None:
     try:
         os.chdir(boot["folder"])
     except OSError:  # it was deleted, or is another's: the parent has it open still, we cannot
-        sys.stderr.write(f"{boot['title']}: its working directory {boot['folder']} cannot be entered\n")
-    sys.argv[:] = boot["argv"]
+        sys.stderr.write(f"{boot['title']}: its working directory {os.fsdecode(boot['folder'])} cannot be entered\n")
+    sys.argv = [*map(heard, boot["argv"])]
     set_title(boot["title"])
+
+
+def heard(told: bytes) -> str:
+    """Any text, also a file's name that is no UTF-8."""
+    return told.decode("utf-8", "surrogatepass")
 
 
 def show_stacks_to(fd: int) -> None:

@@ -7,8 +7,9 @@ Guarantees:
 - Protocol 5. Buffers of `INLINE` bytes or more are not copied: they come as flat memoryviews, in the order in which the
   stream asks for them. `bytes`, `bytearray` and `memoryview` are among them where one stands in `tops` or one level
   inside a list, tuple or dict of `tops`; each arrives as what it was.
-- What refers to `__main__` goes by value, through cloudpickle, and so does what the plain pickle refuses. A class keeps
-  its identity there and back, and its attributes: a process that knows it already does not take them again.
+- What refers to `__main__`, or to a script that `runpy.run_path` runs, goes by value, through cloudpickle, and so does
+  what the plain pickle refuses. A class keeps its identity there and back, and its attributes: a process that knows it
+  already does not take them again.
 - A stream of `LARGE` bytes or more becomes the first buffer, and the body is empty.
 Assumes: nobody changes the buffers before they are sent; a body comes from a peer that has been authenticated.
 Called by: `codec` and `codec_exceptions`. Errors pass as they are; `codec` gives them their words.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 import threading
 import weakref
 from array import array
@@ -117,7 +119,7 @@ def _dump(value: Any, with_buffers: bool, buffers: list[memoryview] | None) -> b
         raise  # cloudpickle would end alike
     except BaseException:  # lambdas, local classes, and whatever a user's hook raises: cloudpickle has the last word
         stream = None
-    if stream is not None and b"__main__" not in stream:
+    if stream is not None and b"__main__" not in stream and b"<run_path>" not in stream:
         return stream
     # Plain pickle names what is in `__main__`, and only the other side would notice that its `__main__` is another one.
     kept = buffers and buffers.copy()
@@ -221,6 +223,11 @@ def _by_value_pickler() -> Callable[..., Any]:
                 return reduced
 
         _made.append(ByValuePickler)
+    script = sys.modules.get("<run_path>")  # as `runpy.run_path` names what it runs, for as long as it does
+    if script is not None:
+        from cloudpickle import register_pickle_by_value
+
+        register_pickle_by_value(script)
     return _made[0]
 
 

@@ -13,6 +13,7 @@ Called by: the channel and the hub (parent), the child's side thread and whoever
 from __future__ import annotations
 
 import os
+import select
 import socket
 from _thread import allocate_lock
 from array import array
@@ -45,11 +46,16 @@ class Control:
         blocks: whether `send` may wait for the peer.
     """
 
+    lend_s = 0.004  # see `Transport`
+    one_clock = True  # for both sides
+
     def __init__(self, sock: socket.socket, *, blocks: bool) -> None:
         self.sock = sock
         self.closed = False
         self._blocks = blocks
         sock.setblocking(blocks)
+        self._poll = select.poll()
+        self._poll.register(sock.fileno(), select.POLLIN)
         self._lock = allocate_lock()  # protects the order of what is sent, `_waiting` and `closed`
         self._waiting: deque[tuple[bytes, list[int]]] = deque()  # what the peer has not taken yet
 
@@ -94,6 +100,10 @@ class Control:
         except (BrokenPipeError, ConnectionResetError):  # the peer is gone: who reads here hears of it
             return True
         return True
+
+    def has_news(self) -> bool:
+        """Whether something has come that nobody has received yet."""
+        return bool(self._poll.poll(0))
 
     def receive(self) -> tuple[list[Any], list[int]] | None:
         """The next message, with the descriptors that came along, which are the caller's now; None: the peer is gone.

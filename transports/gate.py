@@ -17,6 +17,7 @@ from typing import Any
 import zmq
 
 from concurry.transports import parcel
+from concurry.transports.nursery import import_path
 
 
 class Gate:
@@ -78,8 +79,8 @@ class Gate:
             "calls": f"ipc://{self._paths[0]}",
             "replies": f"ipc://{self._paths[1]}",
             "environment": list(os.environb.items()),
-            "path": sys.path,
-            "argv": sys.argv,
+            "path": [_told(each) for each in import_path()],
+            "argv": [_told(each) for each in getattr(sys, "argv", ()) if isinstance(each, str)],
             "folder": _folder(),
             "copies": memory.copies,
             "large": job.settings["large"],
@@ -87,8 +88,13 @@ class Gate:
         }
 
 
-def _folder() -> str:
+def _told(text: str) -> bytes:
+    """Any text: a file's name need not be UTF-8. `child.heard` undoes it."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _folder() -> bytes:
     try:
-        return os.getcwd()
+        return os.getcwdb()
     except FileNotFoundError:  # it was deleted under us
-        return "/"
+        return b"/"

@@ -46,6 +46,7 @@ _PRELOADED = (
     "concurry.runtime.remote",
     "concurry.worker",
     "concurry.planning",
+    "concurry.errors",  # under which name errors travel: a child without descriptors could not import it
 )
 
 
@@ -88,7 +89,7 @@ class Nursery:
                 self._asked[channel.serial] = channel
                 if not self._line.send([FORK, channel.serial], (end.fileno(),)):
                     self._hub.watch(self._line.fileno(), self._on_line, IN | OUT)
-            except OSError as error:
+            except Exception as error:  # no room, most likely; whatever it is, somebody waits for that child
                 self._asked.pop(channel.serial, None)
                 channel.unborn(error)
 
@@ -162,7 +163,7 @@ class Nursery:
         """Once more, of a new nursery. Where the lost one had just made a child, that one finds its line ended."""
         try:
             end = channel.new_line()
-        except OSError as error:
+        except Exception as error:
             channel.unborn(error)
             return
         self._asked_again.add(channel.serial)
@@ -188,12 +189,18 @@ class Nursery:
             self._line.sock.close()
 
 
+def import_path() -> list[str]:
+    """What an import looks at of `sys.path`: nothing but text."""
+    path: list[object] = [*sys.path]
+    return [each for each in path if isinstance(each, str)]
+
+
 def _spawn(what: str, fd: int, *arguments: str) -> int:
     """A fresh interpreter that runs `what` of these floors on the line `fd`. Its `__main__` is empty."""
     if not sys.executable:
         raise OSError("sys.executable is not known: there is no interpreter to start child processes with")
     code = (
-        f"import sys; sys.path[:] = {sys.path!r}; from concurry.transports.{what} import main; "
+        f"import sys; sys.path[:] = {import_path()!r}; from concurry.transports.{what} import main; "
         f"main({_LINE_FD}, {arguments!r})"
     )
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]

@@ -31,6 +31,8 @@ def run_through(loop: asyncio.AbstractEventLoop, awaitable: Any, who: str) -> An
         except (SystemExit, KeyboardInterrupt):
             if threading.current_thread() is threading.main_thread():
                 future.remove_done_callback(_stop)
+                if future.done() and not future.cancelled():
+                    future.exception()  # it is raised here: asyncio shall not complain that nobody saw it
                 raise
             if not future.done():
                 log.exception("%s: a task raised it beside the calls; the actor goes on", who)

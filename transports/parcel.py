@@ -7,7 +7,7 @@
 buffers carries one call or one reply.
 
 Guarantees: buffers arrive in their order and number; a full memory is no error, they go over the socket then. What is
-announced is checked against what came.
+announced is checked against what came. Memory that the receiver cannot map fails one message, and is not lent again.
 Called by: the channel and the child's wire, each with a Lender for what it sends and a Borrower for what it gets.
 """
 
@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgpack
 import zmq
 
+from concurry.transports.control import FREED
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
@@ -100,9 +101,40 @@ def unstow(borrower: Any, ref: Any, sizes: Any, frames: list[Any], *, copies: bo
     return found if copies else [memoryview(each).toreadonly() for each in found]
 
 
+def opened(memory: Any, ref: Any, sizes: Any, frames: list[Any]) -> list[Any] | None:
+    """The same, from the memory of a channel. Raises OSError or MemoryError where that cannot be had: the loan has been
+    given back then, and the peer is told that this segment is of no use."""
+    borrower = memory.borrower() if ref is not None else None
+    try:
+        return unstow(borrower, ref, sizes, frames, copies=memory.copies)
+    except OSError:
+        memory.drop(~ref[0])
+        raise
+
+
 def frames_of(sizes: Any) -> int:
     """How many frames the buffers of these sizes make."""
     return sum(max(1, -(-size // PIECE)) for size in sizes)
+
+
+def heard(memory: Any, message: list[Any], fds: list[int]) -> None:
+    """Take a control message that is about memory. A number below 0 among the loans that are over: the peer could not
+    map that segment, and never will; so none that is kept is lent again."""
+    memory.heard(message, fds)
+    if message[0] == FREED and any(serial < 0 for serial in message[1]):
+        lender = memory.lender()
+        if lender is not None:
+            lender._trim(0, 0)
+
+
+class Missing:
+    """Buffers that could not be had: whoever asks for one is told why."""
+
+    def __init__(self, why: BaseException) -> None:
+        self._why = why
+
+    def __getitem__(self, _: Any) -> Any:
+        raise self._why
 
 
 class Parcel:
@@ -119,8 +151,7 @@ class Parcel:
     def open(self) -> list[Any] | None:
         """The buffers. Once."""
         ref, self._ref = self._ref, None
-        borrower = self._memory.borrower() if ref is not None else None
-        return unstow(borrower, ref, self._sizes, self._frames, copies=self._memory.copies)
+        return opened(self._memory, ref, self._sizes, self._frames)
 
     def __del__(self) -> None:
         if self._ref is not None:  # nobody wanted it: the loan is over

@@ -42,6 +42,9 @@ from concurry.transports.undo import Undo
 log = logging.getLogger("concurry")
 
 _serials = itertools.count(1)
+_TAKEN = (
+    "a cause that nobody can tell (SIGCHLD is ignored here, or somebody waits for any child: its exit status was taken)"
+)
 
 
 class ProcessChannel(Channel):
@@ -65,7 +68,7 @@ class ProcessChannel(Channel):
         self._own_child = False
         self._connected = self._forsaken = False
         self._unbuilt: bytes | None = None  # why the actor could not be made
-        self._ending = Ending(at.call, self._over_now)
+        self._ending = Ending(at.call, self._over_now, lambda: len(self.under_way))
         self.large: int | None = job.settings["large"]
         self._serial: bool = job.settings["serial"]  # whether the child runs one call at a time
         self.memory = Memory(self.tell, self._let_go, copies=job.settings["copies"])
@@ -125,11 +128,17 @@ class ProcessChannel(Channel):
     def born(self, pid: int, pidfd: int, own_child: bool) -> None:
         """The child runs. `own_child`: it is this process that must reap it."""
         self.pid, self._pidfd, self._own_child = pid, pidfd, own_child
-        at = self._hub
-        at.watch(pidfd, self._on_death)
+        try:
+            self._hub.watch(pidfd, self._on_death)
+        except Exception as error:  # nothing would tell of its end: it ends now
+            self._signal(signal.SIGKILL)
+            if own_child:
+                status_of(pid)
+            self._ending.never_lived(error)
+            return
         try:
             self._welcome()
-        except OSError as error:  # no descriptors left: its sentinel tells the rest
+        except Exception as error:  # whatever it is, the child would wait for ever: its sentinel tells the rest
             self._ending.cause = error
             self._signal(signal.SIGKILL)
 
@@ -245,7 +254,7 @@ class ProcessChannel(Channel):
             self._ending.expected = message[1]
             self._job.leaving(self)
         else:
-            self.memory.heard(message, fds)
+            parcel.heard(self.memory, message, fds)
 
     def _on_monitor(self, _: int) -> None:
         while True:
@@ -262,9 +271,12 @@ class ProcessChannel(Channel):
 
     def _on_death(self, _: int) -> None:
         self._hub.forget(self._pidfd)
-        self._hub.watch(self._monitor.fileno(), self._on_monitor)
+        try:
+            self._hub.watch(self._monitor.fileno(), self._on_monitor)
+        except OSError as error:  # no room for another one: then its silence tells
+            log.debug("%s: its last words are not waited for: %s", self._job.who, error)
         if self._own_child:
-            self._ending.exited(status_of(self.pid))
+            self._ending.exited(status_of(self.pid), untold=_TAKEN)
         self._ending.process_gone(was_connected=self._connected)
         if not self._closed:
             self._on_monitor(0)

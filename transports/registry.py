@@ -13,8 +13,8 @@ _WIRES = {
     "thread": ("concurry.transports.thread", "ThreadTransport"),
     "asyncio": ("concurry.transports.aio", "AioTransport"),
     "process": ("concurry.transports.process", "ProcessTransport"),
+    "ray": ("concurry.transports.ray", "RayTransport"),
 }
-_PLANNED = ("ray",)
 
 
 def find(mode: str, *, concurrent: bool) -> Transport:
@@ -25,13 +25,8 @@ def find(mode: str, *, concurrent: bool) -> Transport:
         concurrent: whether one actor runs several calls at once; threads then have an event loop beside them.
 
     Raises:
-        NotImplementedError: this version has no such transport yet.
+        ModuleNotFoundError: what the mode needs is not installed.
     """
-    if mode in _PLANNED:
-        raise NotImplementedError(
-            f"mode={mode!r} is not in this version of concurry. Use mode='thread' or 'asyncio' for calls that wait "
-            f"(network, disk), or concurrent.futures.ProcessPoolExecutor for calls that compute."
-        )
     module, name = _WIRES["asyncio" if concurrent and mode == "thread" else mode]
     how = {"apart": True} if mode == "asyncio" else {}
     transport: Transport = getattr(import_module(module), name)(**how)

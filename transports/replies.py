@@ -25,7 +25,7 @@ import zmq
 from zmq import backend
 
 from concurry.transports import codec, parcel
-from concurry.transports.codec import OK, PLAIN
+from concurry.transports.closing import close_calls
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
@@ -141,27 +141,8 @@ class Replies:
                     under_way.pop(number, None)
         finally:  # also those before an item that is none
             if ended:
-                self._close_ended(mean_ns / 1e9)
+                close_calls(self._who, ended, mean_ns / 1e9, self._told, self._edge)
         del inbox[:frames]
-
-    def _close_ended(self, seconds_each: float) -> None:
-        ended = self._ended
-        try:
-            self._told(len(ended), sum(it[1] != OK for it in ended), seconds_each)
-        except Exception:  # who waits for them shall hear of it all the same
-            log.exception("%s: that calls have ended could not be told", self._who)
-        for call, status, how, body, parcels in ended:
-            try:
-                if status != OK:
-                    call.fail_unread(how, body)
-                elif how == PLAIN:
-                    call.close(body)
-                else:
-                    call.close_unread(how, body, parcels, self._edge)
-            except Exception as error:  # this call's alone
-                log.exception("%s: a reply could not be delivered", self._who)
-                call.abandon(error)
-        ended.clear()
 
     # -- in the thread of somebody who waits ---------------------------------------------------------------------------
 

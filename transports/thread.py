@@ -20,6 +20,7 @@ class ThreadChannel(Channel):
         self._handover = Handover()
         self.give = self._handover.give  # type: ignore[method-assign]  # a step less on the way of each call
         self.receive = self._handover.receive
+        self._over = threading.Event()
         self.thread = threading.Thread(target=self._run, name=job.name, daemon=True)
         self.thread.start()
 
@@ -29,10 +30,13 @@ class ThreadChannel(Channel):
     def _run(self) -> None:
         cause: BaseException | None = None
         try:
-            self._job.serve(self)
-        except BaseException as error:  # the loop's outermost edge: whatever comes here is this actor's death
-            cause = error
-        self._job.gone(self, Gone(cause))
+            try:
+                self._job.serve(self)
+            except BaseException as error:  # the loop's outermost edge: whatever comes here is this actor's death
+                cause = error
+            self._job.gone(self, Gone(cause))
+        finally:
+            self._over.set()
 
     def undelivered(self) -> list[Any]:
         return self._handover.left()
@@ -43,8 +47,17 @@ class ThreadChannel(Channel):
     def join(self, timeout: float | None) -> bool:
         if self.thread is threading.current_thread():
             return False
-        self.thread.join(None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
-        return not self.thread.is_alive()
+        return join_over(self._over, self.thread, timeout)
+
+
+def join_over(over: threading.Event, thread: threading.Thread, timeout: float | None) -> bool:
+    """Wait for a thread that sets `over` as its last deed. Not by `Thread.join` alone: a join that a Ctrl-C interrupts
+    marks a thread that runs as ended (CPython 3.11, bpo-45274)."""
+    left = None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+    if not over.wait(left):
+        return False
+    thread.join(left)
+    return not thread.is_alive()
 
 
 class ThreadTransport(Transport):

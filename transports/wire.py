@@ -18,6 +18,7 @@ import socket
 import struct
 import threading
 import time
+import traceback
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
@@ -27,7 +28,7 @@ import zmq
 
 from concurry.transports import control, folder, parcel
 from concurry.transports.board import Board
-from concurry.transports.codec import read
+from concurry.transports.codec import pack_result, read
 from concurry.transports.control import Control
 from concurry.transports.errors import ProtocolError
 from concurry.transports.events import event_of
@@ -54,6 +55,8 @@ class Wire:
         on_message: what to do with the runtime's own messages; on the ear's thread.
         on_interrupt: told the numbers of calls that nobody waits for any more; on the ear's thread.
     """
+
+    pack_result = staticmethod(pack_result)
 
     def __init__(self, line: Control, boot: dict[str, Any], board_fd: int) -> None:
         self.line = line
@@ -150,7 +153,11 @@ class Wire:
         frames: list[bytes] = []
         while calls.rcvmore:
             frames.append(calls.recv())
-        return first, more, items, parcel.unstow(self.memory.borrower(), ref, sizes, frames, copies=self.memory.copies)
+        try:
+            buffers: Any = parcel.opened(self.memory, ref, sizes, frames)
+        except (OSError, MemoryError) as error:  # this call's own
+            buffers = parcel.Missing(error)
+        return first, more, items, buffers
 
     def reply(self, reply: bytes, buffers: list[memoryview] | None, begun_ns: int, now_ns: int) -> None:
         """Send a reply, now or with the next ones. `begun_ns`: when its call began, and now, by the monotonic clock."""
@@ -226,6 +233,11 @@ class Wire:
         self._replies.close()
         self._context.term()
 
+    def end_with_the_call(self, end: Callable[..., Any]) -> None:
+        """This process is a forked copy: nothing may come or go here. Whatever comes back from a call's code replies
+        first: `end` is called then, with whatever arguments."""
+        self.reply = self.pack_result = self.attempt_begins = self.receive = end  # type: ignore[method-assign]
+
     # -- shared memory -----------------------------------------------------------------------------------------------
 
     def _let_go(self, serial: int) -> None:
@@ -235,6 +247,14 @@ class Wire:
     # -- the ear -----------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
+        try:
+            self._hear()
+        except BaseException:  # deaf, it would outlive its parent, and somebody may wait for what it has not heard
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def _hear(self) -> NoReturn:
         parent = self._boot["parent"]
         poll = select.poll()
         poll.register(self.line.fileno(), select.POLLIN)
@@ -300,7 +320,7 @@ class Wire:
         elif kind == control.INTERRUPT:
             self.on_interrupt(message[1])
         else:
-            self.memory.heard(message, fds)
+            parcel.heard(self.memory, message, fds)
 
     def _give_back(self, numbers: list[int]) -> list[int]:
         """Those of these calls that have not begun: now they never will."""

@@ -10,7 +10,6 @@ Assumes: the line keeps the order of messages. Called by: `RemoteArbiter`, `wait
 
 from __future__ import annotations
 
-import select
 from _thread import allocate_lock
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -39,8 +38,10 @@ class Desk:
 
     def __init__(self, line: Any) -> None:
         self._send: Callable[[list[Any]], object] = line.send
-        self._poll = select.poll()
-        self._poll.register(line.fileno(), select.POLLIN)
+        # Whether the parent has said something that the ear, which may wait for the interpreter, has not heard.
+        self.has_news: Callable[[], bool] = line.has_news
+        self.lend_s: float = line.lend_s  # see `Transport`
+        self.one_clock: bool = line.one_clock  # whether the parent's monotonic clock is this process's
         # Protects all below, every arbiter's fields and the state of every lease of theirs. A message that tells of a
         # change is sent under it, so that messages keep the order of the changes. Under it are taken an owner's lock, a
         # ticket's and the line's; a ticket is woken with none held.
@@ -70,11 +71,6 @@ class Desk:
             self._send(message)
         except OverflowError:  # an integer beyond what a message can carry: as a float, which is as good there
             self._send(_floats(message))
-
-    def has_news(self) -> bool:
-        """Whether the parent has said something that the ear, which may wait for the interpreter, has not heard. Under
-        the lock."""
-        return bool(self._poll.poll(0))
 
     def next(self, count: int = 1) -> int:
         """The first of so many numbers that nobody has. Under the lock."""

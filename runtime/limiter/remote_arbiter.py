@@ -14,7 +14,7 @@ Ahead of need. Whoever takes the same amounts many times within milliseconds is 
 at the arbiter like any other. Then neither taking nor releasing needs a message: releases go with the next request,
 and what frees itself by release only is used again. From a lease ahead on, until the parent asks back (LIMIT_SPARE),
 the set is *open*; the parent asks back after a few ms in any case, and at once where somebody waits or looks. A lease
-ahead is used within `_FRESH_S` of its grant, or not at all: a rate is true to that. It is not used either where the
+ahead is used within `lend_s` of its grant, or not at all: a rate is true to that. It is not used either where the
 parent has said something that was not heard yet.
 
 Assumes: the line keeps the order of messages. What comes is handled on the thread of the child's ear.
@@ -33,8 +33,6 @@ from concurry.runtime.limiter.desk import Desk, discard, flat
 from concurry.runtime.limiter.lease import ENDED, HELD, NEW, Lease, Ticket
 from concurry.runtime.limiter.meter import Meter
 
-_FRESH_S: Final = 0.004  # how long after its grant a lease ahead may be used
-_AHEAD_S: Final = 0.002  # so far ahead is asked for, by the pace of what was taken last
 _MOST_AHEAD: Final = 32
 _MOST_RELEASES: Final = 64  # that are kept for the next message
 
@@ -188,11 +186,11 @@ class RemoteArbiter:
             self._taken = 0
 
     def wish(self) -> int:
-        """How many to ask for ahead: what is taken within `_AHEAD_S`, by the pace since the last request."""
+        """How many to ask for ahead: what is taken within half of `lend_s`, by the pace since the last."""
         now = monotonic()
         seconds, self._asked_at = now - self._asked_at, now
         taken, self._taken = self._taken, 1
-        return min(_MOST_AHEAD, int(_AHEAD_S * taken / seconds)) if seconds > 0 else 0
+        return min(_MOST_AHEAD, int(0.5 * self.desk.lend_s * taken / seconds)) if seconds > 0 else 0
 
     def open(self, amounts: Mapping[str, float] | None, numbers: Sequence[int], stamp: float) -> None:
         """The parent has lent so many, maybe none, of the amounts that were asked for."""
@@ -204,7 +202,8 @@ class RemoteArbiter:
         self._open = True
         self._ahead = list(numbers)
         self._most = len(numbers) + 1
-        self._until = stamp + _FRESH_S
+        # Where clocks differ: the grant came after its request was sent.
+        self._until = (stamp if self.desk.one_clock else self._asked_at) + self.desk.lend_s
 
     def tell_all(self, *, asked: bool) -> None:
         """Nothing is ahead any more, and the parent knows all. `asked`: it asked back, and waits for this."""

@@ -3,8 +3,8 @@
 Guarantees: each process's leases are real ones at the arbiter, of one owner, which is closed when the process is gone:
 so whatever it held or waited for is free at once, however it ended. A set that several pools share, of whatever modes,
 has one arbiter, and is one limit. Leases that were granted ahead of need count as taken; they are asked back after
-`_IDLE_S`, and at once when somebody waits for the set or looks at it. Of a process that died with some of them, those
-of a rate count as used: nobody knows better.
+three quarters of `Transport.lend_s`, and at once when somebody waits for the set or looks at it. Of a process that died
+with some of them, those of a rate count as used: nobody knows better.
 Assumes: messages are handled on the I/O thread, and nothing here blocks it; `gone` comes after a channel's last one.
 Called by: `Elsewhere` (messages, ends); arbiters (`Outside`).
 """
@@ -21,7 +21,6 @@ from concurry.runtime.future import acquire_within
 from concurry.runtime.limiter.lease import AnyArbiter, Lease, Ticket
 from concurry.runtime.limiter.owner import LeaseOwner
 
-_IDLE_S: Final = 0.003  # after which leases ahead are asked back
 _ANSWER_S: Final = 0.05  # how long a look waits for processes to answer: one may be stopped, or busy in C
 _MOST_AHEAD: Final = 32
 _MOST_INT: Final = 2**63  # what a message can carry
@@ -99,8 +98,9 @@ class _Open:
 class _Book:
     """What one process holds."""
 
-    def __init__(self, sets: Sequence[Counted], channel: Any, name: str) -> None:
+    def __init__(self, sets: Sequence[Counted], channel: Any, name: str, lend_s: float) -> None:
         self._sets = sets
+        self._lend_s = lend_s
         self._channel = channel
         self.owner = LeaseOwner(name)
         # Those that are held or wait, each with the keys of its set, by the numbers that the process has given.
@@ -171,7 +171,7 @@ class _Book:
                 self._leases[number] = each, self._sets[index].keys
             self._open.setdefault(index, _Open())
             if self._timer is None:
-                self._timer = system.call_at(system.now() + _IDLE_S, self._idle)
+                self._timer = system.call_at(system.now() + 0.75 * self._lend_s, self._idle)
         return lent
 
     def _wait(self, leases: list[tuple[int, int, Lease]]) -> None:
@@ -334,7 +334,7 @@ class RemoteLeases:
     def _book(self, member: Any, channel: Any) -> _Book:
         book = self._books.get(channel)
         if book is None:
-            book = self._books[channel] = _Book(self._sets, channel, str(member))
+            book = self._books[channel] = _Book(self._sets, channel, str(member), member.pool.transport.lend_s)
         return book
 
     def owner(self, channel: Any) -> LeaseOwner | None:

@@ -22,6 +22,7 @@ import pytest
 
 from concurry import Worker
 from tests.contract.meeting_points import FileLog, Meeting, PipeSignal, Signal
+from tests.with_ray import WITH_RAY
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Way:
         pooled: whether the handle stands for several actors, which share nothing but the class.
         signals, logs: make a signal and a log that both sides can use.
         files: the test files that it is for, where that is not all of them.
+        needs_ray: whether it is left out but with CONCURRY_TEST_RAY=1 (`make test-ray`).
     """
 
     name: str
@@ -48,6 +50,7 @@ class Way:
     signals: Callable[[], Any] = Signal
     logs: Callable[[], Any] = list
     files: frozenset[str] | None = None
+    needs_ray: bool = False
 
     def same(self, found: Any, sent: Any) -> bool:
         """Whether a value or an exception has arrived as it should: itself; across processes its equal, of the same
@@ -80,6 +83,7 @@ def _whole(error: BaseException | None) -> Any:
 
 
 _PROCESS: dict[str, Any] = {"same_objects": False, "signals": PipeSignal, "logs": FileLog}
+_RAY: dict[str, Any] = {**_PROCESS, "needs_ray": True}  # its workers are on this machine: paths are good there too
 # Starting processes takes its time. What is the same with one call at a time and with several is tested once.
 _POOLED = frozenset(
     [
@@ -118,6 +122,24 @@ WAYS = [
         files=_POOLED,
         **_PROCESS,
     ),
+    Way("ray", {"mode": "ray", "num_cpus": 0}, **_RAY),
+    Way(
+        "ray-concurrent",
+        {"mode": "ray", "num_cpus": 0, "max_concurrency": 4},
+        sync_at_once=4,
+        async_at_once=4,
+        files=_AT_ONCE,
+        **_RAY,
+    ),
+    Way(
+        "ray-pool",
+        {"mode": "ray", "num_cpus": 0, "max_workers": 2},
+        sync_at_once=2,
+        async_at_once=2,
+        pooled=True,
+        files=_POOLED,
+        **_RAY,
+    ),
     Way(
         "demand", {"mode": "thread", "on_demand": True, "max_workers": 3}, sync_at_once=3, async_at_once=3, pooled=True
     ),
@@ -127,6 +149,7 @@ _DIRECT = {"sync": "a call is over before its line is: nothing waits, and nothin
 _SHARED = {
     "pool": "each call may run on another actor",
     "process-pool": "each call may run on another actor",
+    "ray-pool": "each call may run on another actor",
     "demand": "each call has an actor of its own",
 }
 _CAUGHT = {"sync": "it passes through to the caller, as in a plain call: a Ctrl-C is a Ctrl-C"}
@@ -135,6 +158,8 @@ _UNORDERED = {
     "concurrent": "the same, on four threads",
     "process-concurrent": "the same, on four threads of its process",
     "process-pool": "the same, on two actors",
+    "ray-concurrent": "the same, on four threads of its process",
+    "ray-pool": "the same, on two actors",
     "demand": "the same, on three actors",
 }
 _NO_WAITING = """
@@ -165,12 +190,14 @@ SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     "test_many_async_methods_run_together": {
         "pool": "they meet in one object, and each actor has its own",
         "process-pool": "they meet in one object, and each actor has its own",
+        "ray-pool": "they meet in one object, and each actor has its own",
         "demand": "they meet in one object, and each call has its own",
     },
     "test_plain_methods_do_not_block_async_ones": {
         **_DIRECT,
         "thread": "one call at a time, of whatever kind",
         "process": "one call at a time, of whatever kind",
+        "ray": "one call at a time, of whatever kind",
     },
     "test_a_base_exception_ends_its_call_only": _CAUGHT,
     "test_other_base_exceptions_come_wrapped": _CAUGHT,
@@ -199,6 +226,13 @@ def quick_collections() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def cluster(request: pytest.FixtureRequest) -> None:
+    """Ray, where it is tested, runs before anything is looked at."""
+    if WITH_RAY:
+        request.getfixturevalue("ray_cluster")
+
+
+@pytest.fixture(scope="session", autouse=True)
 def nursery() -> Iterator[None]:
     """The helper that starts processes is started once for all these tests, and not anew for each."""
     from concurry.transports import hub, nursery
@@ -221,7 +255,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test that asks for a way runs once for each that its file is for."""
     if "way" in metafunc.fixturenames:
         file = metafunc.module.__name__.rpartition(".")[2]  # pyright: ignore[reportOptionalMemberAccess]
-        ways = [way for way in WAYS if way.files is None or file in way.files]
+        ways = [way for way in WAYS if (way.files is None or file in way.files) and (WITH_RAY or not way.needs_ray)]
         metafunc.parametrize("way", ways, ids=[way.name for way in ways], indirect=True)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import runpy
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pydantic
@@ -535,3 +537,53 @@ def test_every_actor_runs_init_once(start: Start, way: Any, new_log: Any) -> Non
     for _ in range(3):
         worker.method().result()
     assert len(made) == (3 if way.options.get("on_demand") else len(worker))
+
+
+_SCRIPT = """
+from concurry import Worker
+
+class Base(Worker):
+    def base(self):
+        return "base"
+
+class W(Base):
+    def echo(self, value):
+        return helper(value)
+
+    def apply(self, fn, value):
+        return fn(value)
+
+class Kept:
+    pass
+
+def helper(value):
+    return value
+
+worker = start(W)
+assert worker.echo(1).result() == 1
+assert worker.base().result() == "base"
+assert type(worker.apply(helper, Kept()).result()) is Kept
+assert worker.apply(lambda kept: type(kept).__name__, Kept()).result() == "Kept"
+"""
+
+
+def test_classes_of_code_without_a_module(start: Start) -> None:
+    exec(_SCRIPT, {"start": start})  # their `__module__` is "builtins"
+
+
+@pytest.mark.parametrize("name", [None, "__main__"])
+def test_classes_of_a_script_that_is_run_by_its_path(start: Start, tmp_path: Path, name: str | None) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(_SCRIPT)
+    runpy.run_path(str(path), {"start": start}, name)
+
+
+def test_what_python_brings_along_is_no_method(start: Start) -> None:
+    class Table(Worker, dict):  # type: ignore[type-arg]
+        def method(self) -> int:
+            return 1
+
+    worker = start(Table)
+    assert worker.method().result() == 1
+    with pytest.raises(AttributeError, match="update is an attribute"):
+        worker.update()

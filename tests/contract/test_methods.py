@@ -257,7 +257,7 @@ def test_a_handle_tells_its_options(start: Start, way: Any) -> None:
     assert worker.mode is concurry.ExecutionMode(way.options["mode"])
     assert worker.worker_cls is Everything
     assert worker.blocking is False
-    assert worker.max_queued_tasks == (None if way.same_objects else 100)
+    assert worker.max_queued_tasks == (100 if way.options["mode"] == "process" else None)
     assert worker.unwrap_futures is True
     assert worker.mp_context == "forkserver"
 

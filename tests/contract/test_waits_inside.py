@@ -99,7 +99,7 @@ def test_stop_ends_calls_between_two_attempts(start: Start, new_signal: Any, met
 
 @pytest.mark.parametrize("method", ["fail", "fail_later"])
 def test_a_call_past_its_time_makes_no_further_attempt(
-    start: Start, new_signal: Any, method: str, new_log: Any
+    start: Start, way: Any, new_signal: Any, method: str, new_log: Any
 ) -> None:
     log = new_log()
     options = {"num_retries": 5, "retry_wait": 0.04, "retry_algorithm": "fixed", "retry_jitter": 0, "call_timeout": 0.1}
@@ -109,7 +109,8 @@ def test_a_call_past_its_time_makes_no_further_attempt(
     attempts = len(log)
     assert worker.ping().result(timeout=10) == "pong"
     worker.stop()
-    assert len(log) == attempts
+    # In a process of its own one attempt may begin while it is being told.
+    assert attempts <= len(log) <= attempts + (not way.same_objects)
 
 
 def test_the_end_of_a_block_says_how_many_calls_it_cancelled(new_signal: Any, caplog: pytest.LogCaptureFixture) -> None:

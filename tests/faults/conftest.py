@@ -361,30 +361,30 @@ def pids() -> Callable[[Any], list[int]]:
 @pytest.fixture(scope="session")
 def outcome() -> Callable[..., Any]:
     """`outcome(future)`: its exception, or its result; it must come within `timeout` seconds."""
+    return outcome_of
 
-    def of(future: Any, timeout: float = PATIENCE_S) -> Any:
-        error = future.exception(timeout)
-        return future.result(0) if error is None else error
 
-    return of
+def outcome_of(future: Any, timeout: float = PATIENCE_S) -> Any:
+    error = future.exception(timeout)
+    return future.result(0) if error is None else error
 
 
 @pytest.fixture(scope="session")
 def gone() -> Callable[..., bool]:
     """`gone(pids, seconds)`: whether these processes end within that time. Zombies have ended."""
-
-    def are_gone(pids: list[int], seconds: float) -> bool:
-        end = time.monotonic() + seconds
-        for pid in pids:
-            try:
-                fd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            try:
-                if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
-                    return False
-            finally:
-                os.close(fd)
-        return True
-
     return are_gone
+
+
+def are_gone(pids: list[int], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    for pid in pids:
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
+                return False
+        finally:
+            os.close(fd)
+    return True

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from concurry import DeadlockError, Worker, async_gather, gather, wait
+from concurry import DeadlockError, Worker, as_completed, async_gather, async_wait, gather, wait
 
 Start = Callable[..., Any]
 SECONDS = 20
@@ -35,9 +35,61 @@ class Node(Worker):
     def ask_by_gather(self) -> Any:
         return gather([self.other.ping(), self.other.ask(1), self.other.ping()], timeout=SECONDS)
 
+    def ask_by_wait_for_both(self) -> Any:
+        done, _ = wait([self.other.ask(1), self.other.ask(1)], timeout=SECONDS)
+        return [each.result() for each in done]
+
+    def ask_for_exceptions(self) -> Any:
+        return gather([self.other.ask(1), self.other.ask(1)], return_exceptions=True, timeout=SECONDS)
+
     def ask_by_wait(self) -> Any:
         done, _ = wait([self.other.ask(1)], timeout=SECONDS)
         return done.pop().result()
+
+    def ask_by_as_completed(self) -> Any:
+        return [each.result() for each in as_completed([self.other.ask(1), self.other.ask(1)], timeout=SECONDS)]
+
+    def ask_by_gather_iter(self) -> Any:
+        return list(gather([self.other.ask(1)], iter=True, timeout=SECONDS))
+
+    def ask_by_wait_for_one(self) -> Any:
+        done, _ = wait([self.other.ask(1), self.other.ping()], return_when="FIRST_COMPLETED", timeout=SECONDS)
+        return done.pop().result()
+
+    def ask_by_wait_for_a_failure(self) -> Any:
+        done, _ = wait([self.other.ping(), self.other.ask(1)], return_when="FIRST_EXCEPTION", timeout=SECONDS)
+        return [each.result() for each in done]
+
+    def ask_with_progress(self) -> Any:
+        return gather([self.other.ask(1), self.other.ping()], progress=lambda *_: None, timeout=SECONDS)
+
+    def ask_by_argument(self) -> Any:
+        return self.other.same(self.other.ask(1)).result(timeout=SECONDS)
+
+    def same(self, value: Any) -> Any:
+        return value
+
+    async def ask_by_async_wait(self) -> Any:
+        done, _ = await async_wait([self.other.ask(1), self.other.ask(1)], timeout=SECONDS)
+        return [each.result() for each in done]
+
+    async def ask_by_async_wait_for_one(self) -> Any:
+        futures = [self.other.ask(1), self.other.ask(1)]
+        done, _ = await async_wait(futures, return_when="FIRST_COMPLETED", timeout=SECONDS)
+        return done.pop().result()
+
+    async def ask_by_async_gather_iter(self) -> Any:
+        return [each async for each in await async_gather([self.other.ask(1)], iter=True, timeout=SECONDS)]
+
+    def first_of(self, *others: Any) -> Any:
+        """What comes of asking these, one by one as they answer."""
+        found: list[Any] = []
+        try:
+            for each in as_completed([other.ask(1) for other in others], timeout=SECONDS):
+                found.append(type(each.exception()))
+        except DeadlockError as error:
+            found.append(type(error))
+        return found
 
     async def ask_by_await(self) -> Any:
         return await self.other.ask(1)
@@ -101,12 +153,65 @@ def test_each_other(start: Start, mode: str) -> None:
         all_answer(one, two)
 
 
-@pytest.mark.parametrize("method", ["ask_by_gather", "ask_by_wait", "ask_by_await", "ask_by_async_gather"])
-def test_every_kind_of_wait(start: Start, method: str) -> None:
-    one, two = pair(start, "process")
+KINDS = [name for name in vars(Node) if name.startswith(("ask_by", "ask_with"))]
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+@pytest.mark.parametrize("method", KINDS)
+def test_every_kind_of_wait(start: Start, method: str, mode: str) -> None:
+    one, two = start(Node, mode), start(Node, mode)
+    gather([one.know(two), two.know(one)])
     with pytest.raises(DeadlockError):
         getattr(one, method)().result(SECONDS)
     all_answer(one, two)
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+@pytest.mark.parametrize("method", KINDS)
+def test_every_kind_of_wait_for_oneself(start: Start, method: str, mode: str) -> None:
+    node = start(Node, mode)
+    node.know(node).result(SECONDS)
+    with pytest.raises(DeadlockError):
+        getattr(node, method)().result(SECONDS)
+    all_answer(node)
+
+
+@pytest.mark.parametrize("modes", ["thread thread thread", "process process process", "process thread process"])
+def test_the_first_of_several_is_waited_for_while_one_may_answer(start: Start, modes: str) -> None:
+    one, two, three = [start(Node, mode) for mode in modes.split()]
+    gather([two.know(one), three.know(None)])
+    assert one.first_of(two, three).result(SECONDS) == [AttributeError, DeadlockError]
+    assert one.first_of(three, two).result(SECONDS) == [AttributeError, DeadlockError]
+    all_answer(one, two, three)
+
+
+@pytest.mark.parametrize("modes", ["thread thread thread", "process process process", "process thread process"])
+def test_the_first_of_several_who_all_ask_back(start: Start, modes: str) -> None:
+    one, two, three = [start(Node, mode) for mode in modes.split()]
+    gather([two.know(one), three.know(one)])
+    for _ in range(3):
+        found = one.first_of(two, three).result(SECONDS)
+        assert DeadlockError in found
+        all_answer(one, two, three)
+
+
+@pytest.mark.parametrize("modes", ["thread thread", "process process", "process thread"])
+def test_two_who_wait_for_the_first_answer_of_each_other(start: Start, modes: str) -> None:
+    one, two = [start(Node, mode) for mode in modes.split()]
+    gather([one.know(two), two.know(one)])
+    for _ in range(3):
+        both = [one.ask_by_as_completed(), two.ask_by_as_completed()]
+        wait(both, timeout=SECONDS)
+        assert DeadlockError in [type(each.exception(0)) for each in both]
+        all_answer(one, two)
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_the_first_of_several_is_no_deadlock_where_all_answer(start: Start, mode: str) -> None:
+    one, two, three = [start(Node, mode) for _ in range(3)]
+    gather([two.know(three), three.know(None)])
+    for _ in range(20):
+        assert one.first_of(two, two).result(SECONDS) == [type(None)] * 2
 
 
 def test_the_one_who_sees_it_goes_on(start: Start, mode: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import threading
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from concurry.runtime.future import BaseFuture
 from concurry.runtime.notifier import Notifier
 from concurry.runtime.restart import Intensity, decide
 from concurry.transports.errors import DeadlockError
+from concurry.transports.own_loop import close_loop, run_through
 
 # -- clock -------------------------------------------------------------------------------------------------------------
 
@@ -404,3 +407,17 @@ def test_a_deadline_without_a_timer_leaves_nothing() -> None:
     with pytest.raises(RuntimeError, match="can't start"):
         deadlines.watch(a_call(), AnActor(), 2.0)
     assert not any(deadlines._running.values())
+
+
+def test_a_keyboard_interrupt_in_a_task_is_seen(caplog: pytest.LogCaptureFixture) -> None:
+    """In the main thread it comes out, and asyncio does not say besides that nobody saw it."""
+
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(KeyboardInterrupt):
+        run_through(loop, interrupted(), "it")
+    close_loop(loop)
+    gc.collect()
+    assert caplog.text == ""

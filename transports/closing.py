@@ -1,0 +1,42 @@
+"""Calls that have been replied to are closed: the same, whichever wire brought the reply.
+
+Guarantees: the job is told before anybody wakes; what goes wrong with one call is that call's alone. Nothing is decoded
+here.
+Called by: whoever receives replies.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from concurry.transports.codec import OK, PLAIN
+
+log = logging.getLogger("concurry")
+
+
+def close_calls(
+    who: str,
+    ended: list[Any],
+    seconds_each: float,
+    told: Callable[[int, int, float], None],
+    edge: Callable[[], Any],
+) -> None:
+    """Close `ended`, a list of (call, status, how, body, parcel), and empty it."""
+    try:
+        told(len(ended), sum(it[1] != OK for it in ended), seconds_each)
+    except Exception:  # who waits for them shall hear of it all the same
+        log.exception("%s: that calls have ended could not be told", who)
+    for call, status, how, body, parcel in ended:
+        try:
+            if status != OK:
+                call.fail_unread(how, body)
+            elif how == PLAIN:
+                call.close(body)
+            else:
+                call.close_unread(how, body, parcel, edge)
+        except Exception as error:  # this call's alone
+            log.exception("%s: a reply could not be delivered", who)
+            call.abandon(error)
+    ended.clear()

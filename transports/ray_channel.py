@@ -1,0 +1,362 @@
+"""Ray: one Ray actor an actor. Few Ray calls carry many of ours.
+
+    idle actor:  send --> exchange, one Ray call there and back         busy: send --> push, many of our calls at once
+    replies:     drain, a Ray call that is kept open, brings back what is ready; with messages of the actor's own
+    death:       the open drain fails, with Ray's reason --> Job.gone
+
+Guarantees: see `base`. Nothing polls: whatever comes is told by Ray's completion of a call. What was sent to an actor
+that dies may have begun: nobody can look there. A large result has been brought into the object store, as an object of
+this process, before its future is done: it can be read after the actor has gone, and goes with the future.
+Assumes: Ray tells completions on one thread of its own; the job bounds how many calls are under way.
+Called by: the feed (`send`, `give`), futures (`interrupt`, `ask_back`), the supervisor (`kill`, `join`), Ray.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgpack
+import ray
+from ray.exceptions import ActorDiedError, RayActorError, RayError
+
+from concurry.transports import codec, control
+from concurry.transports.asking import Asking
+from concurry.transports.base import Channel, Gone, Job
+from concurry.transports.closing import close_calls
+from concurry.transports.errors import WorkerInitError
+from concurry.transports.outbox import Outbox
+from concurry.transports.ray_host import BORN, ENDED, GROUPS, LARGE, PING, PONG, SEQUENCE, Host
+from concurry.transports.ray_push import RayParcel, RayPush
+
+log = logging.getLogger("concurry")
+
+_STACKS_S = 5.0
+_LAST_WORDS_S = 0.5
+_here = threading.local()  # `ray`: whether this is the thread on which Ray tells
+
+
+class RayChannel(Channel):
+    """See the module's docstring.
+
+    Attributes:
+        under_way: the calls that were sent and not replied to, by their number, in their order.
+        pid: on its node; 0 before it is there. actor: Ray's handle. is_ready: whether it has been made.
+    """
+
+    def __init__(self, job: Job) -> None:
+        settings = job.settings
+        self._job = job
+        self.pid = 0
+        self.large: int | None = 0  # whatever goes beside a frame is Ray's to carry
+        self._copies: bool = settings["copies"]
+        self._width: int = settings["width"]
+        self._timed: bool = settings["timed"]
+        self._began: dict[int, float] = {}  # when the calls that run began, as far as this side can tell
+        self._push = self.memory = RayPush(self)
+        self._outbox = Outbox(self, job, self._push)  # type: ignore[arg-type]  # it takes what has a socket's methods
+        self.under_way = self._outbox.under_way
+        self._asking = Asking(self.under_way, self._has_begun, self.tell, partial(job.given_back, self))
+        self._pings: dict[int, Callable[[], object]] = {}
+        self._numbers = itertools.count(1)
+        self._early: dict[int, bytes] = {}  # what came before its turn
+        self._next = 0
+        self.is_ready = False
+        self._node = ""
+        self._fetching = 0  # large results that are on their way into the object store
+        self._last_begun: int | None = None  # the last call that the actor began, where it ended as it was asked to
+        self._ended = self._closed = False
+        self._unbuilt: bytes | None = None
+        self._expected: str | None = None
+        self._killed = False
+        self._over = threading.Event()
+        self._ending = threading.Lock()  # its end is told once: held for good by who does
+
+    def start(self) -> None:
+        """Start the actor. What goes wrong later is its end, and told as such."""
+        job = self._job
+        options = {"num_cpus": 1, **job.settings["ray"]}
+        made: Any = ray.remote(concurrency_groups=GROUPS)(Host)
+        self.actor = made.options(**options, max_restarts=0).remote(job.who, job.payload)
+        self._drain()
+
+    # -- what Ray tells, on its own thread ---------------------------------------------------------------------------
+
+    def expect(self, ref: Any, then: Callable[[Any], object]) -> None:
+        """Have `then` called with what becomes of a Ray call; an error of Ray's is this channel's end."""
+
+        def completed(future: Any) -> None:
+            _here.ray = True
+            try:
+                error = future.exception()
+                if error is None:
+                    then(future.result())
+                else:
+                    self.lost(error)
+            except Exception as error:
+                log.exception("%s: what came from its actor could not be used", self._job.who)
+                self.lost(error)
+
+        ref.future().add_done_callback(completed)
+
+    def exchange(self, frame: bytes, beside: list[Any]) -> None:
+        """One call to an idle actor."""
+        self.expect(self.actor.exchange.remote(frame, *beside), self._came)
+
+    def _drain(self) -> None:
+        self.expect(self.actor.drain.remote(), self._drained)
+
+    def _drained(self, frame: bytes) -> None:
+        self._came(frame)
+        if not self._ended and not self._closed:
+            self._drain()
+
+    def _came(self, frame: bytes) -> None:
+        """In the order in which it left: what comes with an exchange may pass what comes with a drain."""
+        self._early[int.from_bytes(frame[:SEQUENCE], "big")] = frame
+        while not self._closed and (frame := self._early.pop(self._next, b"")):
+            self._next += 1
+            self._take(memoryview(frame)[SEQUENCE:])
+
+    def _take(self, frame: memoryview) -> None:
+        items = codec.read(frame)
+        _, mean_ns, told, _, _ = items[0]
+        ended = []
+        for number, status, how, body in items[1:]:
+            call = self.under_way.pop(number, None)
+            self._began.pop(number, None)
+            if call is not None:
+                ended.append((call, status, how, body, None))
+        if ended:
+            close_calls(self._job.who, ended, mean_ns / 1e9, partial(self._job.replied, self), self._edge)
+        if self._timed:
+            self._note_begun()
+        for message in told or ():
+            self._heard(message)
+
+    def _edge(self) -> Any:
+        return self._job.edge_to(self)
+
+    def _heard(self, message: list[Any]) -> None:
+        kind = message[0]
+        if kind >= control.RUNTIME:
+            self._job.message(self, message, [])
+        elif kind == BORN:
+            self.pid, self._node = message[1], message[2]
+        elif kind == control.READY:
+            self.is_ready = True
+            self._job.ready(self)
+        elif kind == control.UNBUILT:
+            self._unbuilt = message[1]
+        elif kind == control.ASKED_BACK:
+            self._asking.answer(message[1], message[2])
+        elif kind == control.LEAVING:
+            self._expected = message[1]
+            self._job.leaving(self)
+        elif kind == LARGE:
+            self._fetch(message[1])
+        elif kind == PONG:
+            self._pings.pop(message[1], _nothing)()
+        elif kind == ENDED:
+            self._ended = True
+            self._last_begun = message[1]
+            self._end_if_over()
+
+    def _fetch(self, key: int) -> None:
+        """A large result becomes an object of this process; only then its call is done."""
+        self._fetching += 1
+        reply, buffers = self.actor.fetch.remote(key)
+        self.expect(reply, partial(self._fetched, RayParcel(buffers, copies=self._copies)))
+
+    def _fetched(self, parcel: RayParcel, reply: bytes) -> None:
+        self._fetching -= 1
+        number, status, how, body = codec.read(reply)[0]
+        call = self.under_way.pop(number, None)
+        self._began.pop(number, None)
+        if call is not None:
+            told = partial(self._job.replied, self)
+            close_calls(self._job.who, [(call, status, how, body, parcel)], 0.001, told, self._edge)
+        self._end_if_over()
+
+    # -- its end -------------------------------------------------------------------------------------------------------
+
+    def _end_if_over(self) -> None:
+        if self._ended and not self._fetching and not self._closed:
+            self.actor.__ray_terminate__.remote()
+            self.lost(None)
+
+    def lost(self, error: BaseException | None) -> None:
+        """Ray says that the actor is gone, or it has ended as it was asked to (None)."""
+        if not self._ending.acquire(False):
+            return
+        self._closed = True
+        self._job.aside(partial(self._tell_the_end, error))  # it may start another: not on Ray's thread
+
+    def _tell_the_end(self, error: BaseException | None) -> None:
+        try:
+            self._outbox.close()
+            if not isinstance(error, RayActorError | None):
+                self._kill()  # it may be alive, and nobody hears it any more
+            self._asking.close()
+            for number in list(self._pings):
+                self._pings.pop(number, _nothing)()
+            if self._unbuilt is not None:
+                _, _, how, body = codec.read(self._unbuilt)[0]
+                self._job.failed_to_build(codec.unpack_failure(how, body))
+            elif not self.is_ready and isinstance(error, RayError) and not isinstance(error, ActorDiedError):
+                self._job.failed_to_build(WorkerInitError(f"{self._job.who}: Ray cannot start it: {error}"))
+            self._job.gone(self, self._reason(error))
+        finally:
+            del self.actor
+            self._over.set()
+
+    def _reason(self, error: BaseException | None) -> Gone:
+        if self._expected is not None:
+            return Gone(expected=self._expected, killed_by_us=self._killed)
+        if error is None:
+            return Gone()
+        if self._killed:
+            return Gone(pid=self.pid or None, signal="SIGKILL", killed_by_us=True)
+        where = f" on node {self._node}" if self._node else ""
+        return Gone(cause=error, pid=self.pid or None, said=f"what Ray says{where}: {_briefly(error)}")
+
+    def _kill(self) -> None:
+        self._killed = True
+        try:
+            ray.kill(self.actor, no_restart=True)
+        except Exception as error:  # Ray was shut down, and it with it
+            log.debug("%s: could not be killed: %s", self._job.who, error)
+
+    def kill(self) -> None:
+        """End the actor: Ray has no polite way."""
+        if not self._closed:
+            self._kill()
+
+    def end(self, why: str) -> None:
+        """End it, for a reason that is no fault of it, such as a call past its time. It is given a moment for giving
+        back what it has not begun: afterwards nobody could tell."""
+        self._expected = why
+        late = threading.Timer(_LAST_WORDS_S, self.kill)  # where its method holds the interpreter
+        late.daemon = True
+        late.start()
+        self._job.leaving(self)
+        self._asking.recall()
+
+        def answered() -> None:
+            late.cancel()
+            self.kill()
+
+        self.hear(answered)
+
+    def join(self, timeout: float | None) -> bool:
+        if getattr(_here, "ray", False):
+            return self._over.is_set()
+        return self._over.wait(None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+
+    def undelivered(self) -> list[Any]:
+        """The calls under way: each may have begun."""
+        return [call for _, call in self._outbox.collect()]
+
+    def after_fork_in_child(self) -> None:
+        self._outbox.after_fork_in_child()
+
+    # -- sending: from any thread --------------------------------------------------------------------------------------
+
+    def give(self, call: Any) -> bool:
+        """None: no more calls will come."""
+        if call is None:
+            self._outbox.end()
+        else:
+            self.send([call])
+        return False
+
+    def send(self, calls: list[Any]) -> None:
+        """Send calls, which have begun as far as this process knows. Never blocks, never raises."""
+        self._outbox.send(calls)
+        if self._timed:
+            self._note_begun()
+
+    def tell(self, message: list[Any], _: tuple[int, ...] = ()) -> None:
+        """Send a message. Never blocks, never raises."""
+        packed = msgpack.packb(message)
+        try:
+            self.actor.tell.remote(packed)
+        except Exception as error:  # it has ended, or Ray has: its drain tells
+            log.debug("%s: a message could not be sent: %s", self._job.who, error)
+
+    def hear(self, then: Callable[[], object]) -> None:
+        """Call `then` when what the actor has said by now was taken in."""
+        number = next(self._numbers)
+        self._pings[number] = then
+        if self._closed:
+            self._pings.pop(number, _nothing)()
+        else:
+            self.tell([PING, number])
+
+    # -- what is asked of it -------------------------------------------------------------------------------------------
+
+    def lead(self, future: Any, timeout: float | None) -> None:
+        """Ray receives, on a thread of its own."""
+
+    def _note_begun(self) -> None:
+        now = time.monotonic()
+        for number in itertools.islice(list(self.under_way), self._width):
+            self._began.setdefault(number, now)
+
+    def _has_begun(self, number: int) -> bool:
+        """As far as this side can tell: the first ones under way have, as many as run at once."""
+        last = self._last_begun
+        if last is not None:
+            return number <= last
+        return self._closed or number in itertools.islice(list(self.under_way), self._width)
+
+    def begun(self, call: Any) -> bool:
+        """Whether the actor has begun a call that was sent to it; after its end: whether it may have."""
+        number = self._outbox.number_of(call)
+        return number is not None and self._has_begun(number)
+
+    def began_at(self, number: int) -> float | None:
+        """When the call of a number began, by the monotonic clock; None: it has not."""
+        return self._began.get(number)
+
+    def held(self) -> int:
+        """How many calls the actor holds."""
+        return len(self.under_way)
+
+    def interrupt(self, call: Any) -> None:
+        """Nobody waits for a call any more."""
+        number = self._outbox.number_of(call)
+        if number is not None:
+            self.tell([control.INTERRUPT, [number]])
+
+    def ask_back(self, call: Any) -> None:
+        """See `ProcessChannel.ask_back`."""
+        self._asking.ask_back(self._outbox.number_of(call), wait=not getattr(_here, "ray", False))
+
+    def recall(self) -> None:
+        """Ask for all that have not begun."""
+        self._asking.recall()
+
+    def stacks(self) -> str:
+        """The stacks of the actor's threads, now; a method that holds the interpreter lets nobody look."""
+        try:
+            return str(ray.get(self.actor.stacks.remote(), timeout=_STACKS_S))
+        except (RayError, AttributeError) as error:
+            return f"its stacks cannot be had: {error}\n"
+
+
+def _briefly(error: BaseException) -> str:
+    """Ray's reason without the paragraphs around it."""
+    text = " ".join(str(error).split())
+    for begin in ("The actor is dead because ", "The actor died because "):
+        text = text[text.find(begin) + len(begin) :] if begin in text else text
+    return f"{type(error).__name__}: {text.partition(' Some common causes')[0]}"
+
+
+def _nothing(*_: Any) -> None:
+    """Nobody waits for it."""

@@ -1,0 +1,340 @@
+"""The Ray actor in which an actor of ours lives, and its wire: messages come in by three Ray methods, go out by two.
+
+    exchange (an idle actor is given one call) --+                          +--> the return value of `exchange`
+    push     (many calls to a busy one) ---------+--> in order --> THE loop-+
+    tell     (what must be heard meanwhile)                                 +--> the return value of `drain`, kept open
+
+Guarantees: calls start in the order in which they were sent, whichever method brought them. Whatever is to go out goes
+with the first of the open calls that can take it, and all that is there by then goes with it. The user's object lives
+on one thread, whichever thread of Ray's brought a call. A large result waits here until the driver has fetched it into
+the object store, as an object that the driver owns.
+Assumes: one driver, which keeps one `drain` open, and numbers what it sends.
+Called by: Ray, for `ray_channel`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import sys
+import threading
+import traceback
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import msgpack
+import ray
+
+from concurry.transports import control, parcel
+from concurry.transports.board import CALLS
+from concurry.transports.codec import pack_failure, pack_result, read
+from concurry.transports.ray_refs import WithRefs, collecting, there
+
+# Kinds of message beside those of `control`: this side has ended; a large result is here; a question, and its answer;
+# the process that it is, and its node.
+ENDED, LARGE, PING, PONG, BORN = 18, 19, 20, 21, 22
+_HOLD_S = 0.005  # how long a reply may wait for others, while more calls stand ready
+_MANY = 64  # replies that need not wait for more
+SEQUENCE = 8  # bytes before each frame: its place among all that were sent
+
+
+class RayWire:
+    """See `wire.Wire`, of which this is the counterpart: what the runtime asks of it stands there."""
+
+    lend_s = 0.04  # see `Transport`
+    one_clock = False
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        self.line = self
+        self.board = self
+        self.numbers = [0] * (2 * CALLS + 2)
+        self.asked_back: set[int] = set()
+        self.asking = allocate_lock()  # protects `asked_back`
+        self.waiting: deque[Any] = deque()
+        self.looks_for_more = False
+        self.running: dict[int, Any] = {}
+        self.on_message: Callable[[list[Any], list[int]], None] = _ignore
+        self.on_interrupt: Callable[[list[int]], None] = _ignore
+        self.replied = 0
+        self.kept: dict[int, tuple[bytes, list[Any]]] = {}  # large results that were not fetched yet
+        self._in: SimpleQueue[Any] = SimpleQueue()
+        self._early: dict[int, Any] = {}  # what came before its turn
+        self._next = 0
+        self._arriving = allocate_lock()  # protects the two above, and the order of `_in`
+        self._out: list[bytes] = []
+        self._told: list[Any] = []
+        self._ended = self._busy_ns = 0  # calls, since the last message
+        self._places = itertools.count()  # of what goes out
+        self._holds = False  # whether replies wait for others
+        self._full = allocate_lock()  # held while they do
+        self._takers: list[Any] = []  # locks of the open calls that wait for something to take along
+        self._first: Any = None  # the lock of the last `exchange`
+        self._over = False  # nothing more will go out: nobody waits for it
+        self._lock = allocate_lock()  # protects the fields since `_out`
+
+    # -- what comes, on Ray's threads ----------------------------------------------------------------------------------
+
+    def arrive(self, frame: bytes, refs: Any = None, buffers: tuple[Any, ...] = ()) -> None:
+        """Calls, or the END."""
+        view = memoryview(frame)
+        place = int.from_bytes(view[:SEQUENCE], "big")
+        with self._arriving:
+            self._early[place] = (view[SEQUENCE:], refs, buffers)
+            while self._next in self._early:
+                self._in.put(self._early.pop(self._next))
+                self._next += 1
+
+    def heard(self, packed: bytes) -> None:
+        """A message on the line."""
+        message = msgpack.unpackb(packed, strict_map_key=False)
+        kind = message[0]
+        if kind >= control.RUNTIME:
+            self.on_message(message, [])
+        elif kind == control.ASK_BACK:
+            self.send([control.ASKED_BACK, message[1], self._give_back(message[2])])
+        elif kind == control.INTERRUPT:
+            given = self._give_back(message[1])  # it may have come before its call, which then must never begin
+            if given:
+                self.send([control.ASKED_BACK, 0, given])  # nobody's question
+            self.on_interrupt([number for number in message[1] if number not in given])
+        elif kind == PING:
+            self.send([PONG, message[1]])
+
+    def _give_back(self, numbers: list[int]) -> list[int]:
+        """Those of these calls that have not begun: now they never will."""
+        given: list[int] = []
+        with self.asking:
+            for number in numbers:
+                # First this, then the look; who begins a call does it the other way round.
+                self.asked_back.add(number)
+                if self.begun(number):
+                    self.asked_back.discard(number)
+                else:
+                    given.append(number)
+        return given
+
+    # -- what goes out -------------------------------------------------------------------------------------------------
+
+    def enter(self, *, first: bool) -> Any:
+        """Be one of those who take. `first`: before the others; who was it before goes, with nothing, since no call is
+        under way for it any more. It enters before its call does, whose reply it then cannot miss."""
+        waits = allocate_lock()
+        with self._lock:
+            if first:
+                before, self._first = self._first, waits
+                if before in self._takers:
+                    self._takers.remove(before)
+                    before.release()
+            if not self._out and not self._told and not self._over:
+                waits.acquire()
+                self._takers.insert(0 if first else len(self._takers), waits)
+        return waits
+
+    def take(self, waits: Any) -> bytes:
+        """Wait until there is something to go out, and take all of it; maybe another one was quicker."""
+        waits.acquire()
+        if self._more_to_come():
+            self._full.acquire(True, _HOLD_S)
+        with self._lock:
+            self._holds = False
+            place = next(self._places)
+            out, told, ended, busy_ns = self._out, self._told, self._ended, self._busy_ns
+            self._out, self._told = [], []
+            self._ended = self._busy_ns = 0
+        header = parcel.header(parcel.REPLIES, busy_ns // ended if ended else 0, told or None)
+        return place.to_bytes(SEQUENCE, "big") + header + (out[0] if len(out) == 1 else b"".join(out))
+
+    def _more_to_come(self) -> bool:
+        """Whether replies may wait for others: only where calls stand ready to run."""
+        with self._lock:
+            if not self._out or self._told or len(self._out) >= _MANY or not (self.waiting or self._in.qsize()):
+                return False
+            self._full = allocate_lock()
+            self._full.acquire()
+            self._holds = True
+            return True
+
+    def _go(self) -> None:
+        """Under the lock: what is held goes out."""
+        if self._holds:
+            self._holds = False
+            self._full.release()
+
+    def _wake(self) -> None:
+        """Under the lock, where there was nothing to go out before."""
+        if self._takers:
+            self._takers.pop(0).release()
+
+    def reply(self, reply: bytes, buffers: list[memoryview] | None, begun_ns: int, now_ns: int) -> None:
+        """See `Wire.reply`."""
+        with self._lock:
+            nothing = not self._out and not self._told
+            self._ended += 1
+            self._busy_ns += now_ns - begun_ns
+            self.replied += 1
+            if buffers is None:
+                self._out.append(reply)
+            else:
+                self.kept[self.replied] = reply, buffers
+                self._told.append([LARGE, self.replied])
+            if nothing:
+                self._wake()
+            elif self._holds and (self._told or len(self._out) >= _MANY or not (self.waiting or self._in.qsize())):
+                self._go()
+
+    def send(self, message: list[Any], _: tuple[int, ...] = ()) -> bool:
+        """A message on the line, which it is itself."""
+        with self._lock:
+            nothing = not self._out and not self._told
+            self._told.append(message)
+            if nothing:
+                self._wake()
+            self._go()
+        return True
+
+    def end(self) -> None:
+        """The last message: which call was the last that began. All who wait go."""
+        with self._lock:
+            self._told.append([ENDED, self.numbers[0]])
+            self._over = True
+            self._go()
+            takers, self._takers = self._takers, []
+        for waits in takers:
+            waits.release()
+
+    # -- what the runtime asks of it -----------------------------------------------------------------------------------
+
+    def receive(self) -> tuple[int, Any, list[list[Any]], list[Any] | None] | None:
+        """See `Wire.receive`."""
+        frame, refs, buffers = self._in.get()
+        items = read(frame)
+        kind, first, more, ref, _ = items[0]
+        if kind == parcel.END:
+            return None
+        del items[0]
+        return first, more, items, None if ref is None else there(buffers, refs, copies=False)
+
+    def pack_result(self, number: int, value: Any) -> tuple[bytes, list[Any] | None]:
+        """See `codec.pack_result`; references to Ray's objects go beside it."""
+        with collecting() as refs:
+            reply, buffers = pack_result(number, value)
+        return reply, WithRefs(buffers, list(refs.values())) if refs else buffers
+
+    def has_news(self) -> bool:
+        """What is on its way from another node cannot be seen."""
+        return False
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def total(self) -> int:
+        """How many calls were replied to."""
+        return self.replied
+
+    def attempt_begins(self, number: int) -> None:
+        """Another attempt of a call begins."""
+        self.numbers[2 * (number % CALLS) + 3] += 1
+
+    def begun(self, number: int) -> bool:
+        """Whether a call has begun."""
+        return self.numbers[0] >= number
+
+    def keep_for_many(self) -> None:
+        """Nothing is kept here for an end that nobody could look at."""
+
+    def was_given_back(self, number: int) -> bool:
+        """See `Wire.was_given_back`."""
+        with self.asking:
+            if number in self.asked_back:
+                self.asked_back.discard(number)
+                return True
+            return False
+
+
+class Host:
+    """The Ray actor. Each of its methods has a concurrency group of its own: none waits for another.
+
+    Args:
+        who: as ``LLM[3]``. payload: see `base.Job`.
+    """
+
+    def __init__(self, who: str, payload: bytes) -> None:
+        self._wire = RayWire(who)
+        thread = threading.Thread(target=self._live, args=(payload,), name=f"concurry: {who}", daemon=True)
+        thread.start()
+
+    def __repr__(self) -> str:
+        return self._wire.who
+
+    def _live(self, payload: bytes) -> None:
+        wire = self._wire
+        wire.send([BORN, os.getpid(), ray.util.get_node_ip_address()])
+        try:
+            entry, args = pickle.loads(payload)
+        except BaseException as error:  # a module that is not there, a class that refuses: whatever
+            wire.send([control.UNBUILT, pack_failure(0, error, f"{wire.who}: unpickling its class and arguments")])
+        else:
+            try:
+                entry(wire, *args)
+            except BaseException:
+                traceback.print_exc()
+        wire.end()
+
+    def exchange(self, frame: bytes, refs: Any = None, *buffers: Any) -> bytes:
+        """Take a call, and bring back what is ready first."""
+        waits = self._wire.enter(first=True)
+        self._wire.arrive(frame, refs, buffers)
+        return self._wire.take(waits)
+
+    def push(self, frame: bytes) -> None:
+        """Take calls."""
+        self._wire.arrive(frame)
+
+    def push_large(self, frame: bytes, refs: Any, *buffers: Any) -> None:
+        """Take a call whose arguments come through the object store."""
+        self._wire.arrive(frame, refs, buffers)
+
+    def drain(self) -> bytes:
+        """Bring back what is ready, as soon as there is anything."""
+        return self._wire.take(self._wire.enter(first=False))
+
+    def tell(self, packed: bytes) -> None:
+        """Hear a message."""
+        self._wire.heard(packed)
+
+    def fetch(self, key: int) -> tuple[bytes, Any]:
+        """Bring a large result into the object store: the reply itself; its buffers, and the references in it."""
+        reply, buffers = self._wire.kept.pop(key)
+        return reply, ([pickle.PickleBuffer(each) for each in buffers], getattr(buffers, "refs", []))
+
+    def stacks(self) -> str:
+        """The stacks of all threads, now."""
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        return "\n".join(
+            f"{names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+            for ident, frame in sys._current_frames().items()
+        )
+
+
+_METHODS = (  # method, its concurrency group, return values
+    ("exchange", "exchange", 1),
+    ("push", "push", 0),
+    ("push_large", "push", 1),
+    ("drain", "drain", 1),
+    ("tell", "tell", 0),
+    ("fetch", "fetch", 2),
+    ("stacks", "tell", 1),
+)
+GROUPS = {group: 1 for _, group, _ in _METHODS}  # how many calls of each run at once
+GROUPS["exchange"] = 2  # one comes while the one before is still there, and has it go
+for _name, _group, _returns in _METHODS:  # no decorators: without Ray they have no types
+    ray.method(concurrency_group=_group, num_returns=_returns)(getattr(Host, _name))
+
+
+def _ignore(*_: Any) -> None:
+    """Nobody has said yet what to do."""
