@@ -20,7 +20,8 @@ from typing import Any
 
 from concurry.runtime import kinds
 from concurry.runtime.notifier import Notifier, helper
-from concurry.runtime.waits import here, needed_by
+from concurry.runtime.wait_nodes import needed_by
+from concurry.runtime.waits import here
 from concurry.transports import codec
 from concurry.transports.errors import EncodeError, WorkerDiedError
 from concurry.transports.luggage import Carrying

@@ -124,7 +124,11 @@ class Supervisor:
         incarnation = member.incarnation
         with self._lock:
             if member.state == STARTING:  # else it has been built, or has died, meanwhile
-                late = clock.call_at(clock.now() + timeout_s, lambda: self._init_over(member, incarnation))
+                try:
+                    late = clock.call_at(clock.now() + timeout_s, lambda: self._init_over(member, incarnation))
+                except RuntimeError as error:  # the system has no thread for a timer: better untimed than not at all
+                    log.warning("%s: its start is not timed: %s", member, error)
+                    return
                 self._inits[member] = late
 
     def _init_over(self, member: Member, incarnation: int) -> None:

@@ -96,7 +96,7 @@ class ProcessChannel(Channel):
                 partial(job.replied, self),
                 self._parcel,
                 lambda: self.edge,
-                self._kept,
+                self._board.kept_by_the_living,
                 lambda: self.tell([control.AGAIN]),
             )
             self.lead = self.replies.lead
@@ -280,13 +280,6 @@ class ProcessChannel(Channel):
         self._ending.process_gone(was_connected=self._connected)
         if not self._closed:
             self._on_monitor(0)
-
-    def _kept(self) -> bytes:
-        """The board's last replies, of a child that may be writing there: twice the same."""
-        before = self._board.kept()
-        while (now := self._board.kept()) != before:
-            before = now
-        return now
 
     def _over_now(self) -> None:
         try:  # whatever fails: its end is told

@@ -37,9 +37,8 @@ WIRES = [
     Wire("thread-concurrent", "thread", concurrent=True, loop=True),
     Wire("asyncio", "asyncio", loop=True),
 ]
-ELSEWHERE = {
-    "process"
-}  # their actors are made by the runtime's own code on the other side: tests/transports/test_process
+# Their actors are made by the runtime's own code on the other side: tests/contract, tests/faults and tests/ray.
+ELSEWHERE = {"process", "ray"}
 assert {wire.mode for wire in WIRES} | ELSEWHERE == set(registry._WIRES), "a new mode is a new line in WIRES"
 
 
