@@ -80,7 +80,13 @@ def test_memory_of_results_that_nobody_wants_comes_back(process: Callable[..., A
     pool = worker.__dict__["_pool"]
     channel = pool.members[0].channel
     over: list[int] = []
-    freed, channel.memory.freed = channel.memory.freed, lambda serials: (over.extend(serials), freed(serials))
+    freed = channel.memory.freed
+
+    def told(serials: list[int]) -> None:
+        over.extend(serials)
+        freed(serials)
+
+    channel.memory.freed = told
     future = worker.array()
     assert worker.has_begun().result(SECONDS)
     assert future.cancel()
