@@ -44,7 +44,7 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
     before = getattr(call, "carried", None)
     carried = call.carried = Carried(
         getattr(call, "attempts_lost", 1) if before is None else before.attempts + getattr(call, "attempts_lost", 1),
-        1 if before is None else before.deaths + 1,
+        (0 if before is None else before.deaths) + member.channel.blames(call),
         now if before is None else before.started,
     )
     policy = pool.plan.methods[call.name].policy

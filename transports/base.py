@@ -138,6 +138,10 @@ class Channel(ABC):
         """After `gone`: the calls that were given and that the actor never took, in their order."""
         return []
 
+    def blames(self, call: Any) -> bool:
+        """After `gone`: whether a call that may have begun may be what it died of."""
+        return True
+
     def after_fork_in_child(self) -> None:
         """In a forked child, where the context is not: `undelivered` must work, whoever held its locks."""
         return

@@ -74,6 +74,7 @@ class RayChannel(Channel):
         self._unbuilt: bytes | None = None
         self._expected: str | None = None
         self._killed = False
+        self._blamed: set[int] = set()
         self._over = threading.Event()
         self._ending = threading.Lock()  # its end is told once: held for good by who does
 
@@ -194,6 +195,7 @@ class RayChannel(Channel):
         """Ray says that the actor is gone, or it has ended as it was asked to (None)."""
         if not self._ending.acquire(False):
             return
+        self._blamed = {id(call) for call in itertools.islice(list(self.under_way.values()), self._width)}
         self._closed = True
         self._job.aside(partial(self._tell_the_end, error))  # it may start another: not on Ray's thread
 
@@ -261,6 +263,10 @@ class RayChannel(Channel):
     def undelivered(self) -> list[Any]:
         """The calls under way: each may have begun."""
         return [call for _, call in self._outbox.collect()]
+
+    def blames(self, call: Any) -> bool:
+        """Only those that ran, as far as this side can tell: what was sent ahead is not poison."""
+        return id(call) in self._blamed
 
     def after_fork_in_child(self) -> None:
         self._outbox.after_fork_in_child()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -101,12 +102,10 @@ def test_positional_options() -> None:
         Plain.options("thread")  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("mode", ["ray"])
-def test_modes_that_are_not_there_yet(mode: str) -> None:
-    with pytest.raises(
-        NotImplementedError, match=f"mode='{mode}' is not in this version of concurry. Use mode='thread'"
-    ):
-        Plain.options(mode=mode).init()
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+def test_a_mode_whose_library_is_not_installed() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"mode='ray' needs Ray, which is not installed: pip install ray\."):
+        Plain.options(mode="ray").init()
 
 
 def test_a_method_that_does_not_exist(start: Start) -> None:

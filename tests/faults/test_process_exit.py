@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.machine import shared_memory
+
 pytestmark = pytest.mark.faults
 
 SLACK_S = 2.0
@@ -113,7 +115,7 @@ def left_nothing(told: dict[str, Any], gone: Any) -> None:
 @pytest.mark.parametrize("state", list(STATES))
 def test_exit_without_stop(script: Any, gone: Any, state: str) -> None:  # F17
     ends = ENDS if state in ("idle", "queued") else {"exception": ENDS["exception"]}
-    before = set(os.listdir("/dev/shm"))
+    before = shared_memory()
     runs = {end: script(HEAD + STATES[state] + "tell()\n" + code) for end, (code, _) in ends.items()}
     for end, run in runs.items():
         told = said(run)
@@ -127,7 +129,7 @@ def test_exit_without_stop(script: Any, gone: Any, state: str) -> None:  # F17
         else:
             assert run.err == ""
         left_nothing(told, gone)
-    assert set(os.listdir("/dev/shm")) <= before
+    assert shared_memory() <= before
 
 
 WAITS = {

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.machine import shared_memory
+
 pytestmark = pytest.mark.faults
 long = pytest.mark.long
 AT_ONCE_S = 1.0 + 1.5
@@ -128,7 +130,7 @@ class Held:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_parent_that_is_killed(script: Any, gone: Any, number: int) -> None:  # F11
-    before = set(os.listdir("/dev/shm"))
+    before = shared_memory()
     runs = {state: script(HEAD + code + "tell()\nthreading.Event().wait(100)") for state, code in STATES.items()}
     held = {state: Held(run) for state, run in runs.items()}
     for state, run in runs.items():
@@ -138,7 +140,7 @@ def test_a_parent_that_is_killed(script: Any, gone: Any, number: int) -> None:  
             held[state].is_gone(gone)
         except AssertionError as error:
             raise AssertionError(state) from error
-    assert set(os.listdir("/dev/shm")) <= before
+    assert shared_memory() <= before
 
 
 @pytest.mark.parametrize("size", [128 << 20, pytest.param(1 << 30, marks=long)])
@@ -146,7 +148,7 @@ def test_a_parent_that_is_killed(script: Any, gone: Any, number: int) -> None:  
 def test_a_parent_that_is_killed_while_much_is_under_way(
     script: Any, gone: Any, size: int, direction: str
 ) -> None:  # F11
-    before = set(os.listdir("/dev/shm"))
+    before = shared_memory()
     call = f"pool.echo(bytes({size}))" if direction == "to" else f"pool.large({size})"
     run = script(
         HEAD
@@ -158,7 +160,7 @@ def test_a_parent_that_is_killed_while_much_is_under_way(
     run.signal(signal.SIGKILL)
     run.process.wait(20)
     held.is_gone(gone)
-    assert set(os.listdir("/dev/shm")) <= before
+    assert shared_memory() <= before
 
 
 def test_a_parent_that_leaves_without_a_word(script: Any, gone: Any) -> None:

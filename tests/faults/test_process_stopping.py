@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from concurry import MailboxFullError, WorkerStoppedError, gather, wait
+from tests.machine import shared_memory
 
 pytestmark = pytest.mark.faults
 long = pytest.mark.long
@@ -276,7 +277,7 @@ def test_create_and_stop(process: Any, options: Any, rounds: int) -> None:  # F2
         return (
             len(os.listdir("/proc/self/fd")),
             threading.active_count(),
-            set(os.listdir("/dev/shm")),
+            shared_memory(),
             len(psutil.Process().children(recursive=True)),
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from concurry import Worker, WorkerInitError, WorkerStoppedError, gather, wait
+from tests.machine import shared_memory
 
 pytestmark = pytest.mark.faults
 
@@ -391,7 +392,7 @@ def test_wait_for_on_a_queued_and_on_a_running_call(start: Any, beside: Any, eve
 
 def cycles(way: Any, rounds: int) -> None:
     def held() -> tuple[int, int, set[str]]:
-        return len(os.listdir("/proc/self/fd")), threading.active_count(), set(os.listdir("/dev/shm"))
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), shared_memory()
 
     def once() -> None:
         worker = Works.options(**way.options).init()

@@ -54,7 +54,7 @@ class Node(Worker):
 
     def ask_by_wait_for_one(self) -> Any:
         done, _ = wait([self.other.ask(1), self.other.ping()], return_when="FIRST_COMPLETED", timeout=SECONDS)
-        return done.pop().result()
+        return [each.result() for each in done]  # the other may have ended as well by now
 
     def ask_by_wait_for_a_failure(self) -> Any:
         done, _ = wait([self.other.ping(), self.other.ask(1)], return_when="FIRST_EXCEPTION", timeout=SECONDS)
