@@ -108,7 +108,8 @@ def opened(memory: Any, ref: Any, sizes: Any, frames: list[Any]) -> list[Any] | 
     try:
         return unstow(borrower, ref, sizes, frames, copies=memory.copies)
     except OSError:
-        memory.drop(~ref[0])
+        if ref is not None:  # else it was no loan
+            memory.drop(~ref[0])
         raise
 
 

@@ -251,7 +251,7 @@ class RayChannel(Channel):
 
         def answered() -> None:
             late.cancel()
-            self.kill()
+            self._job.aside(self.kill)  # it waits for Ray, on whose own thread this is
 
         self.hear(answered)
 

@@ -26,9 +26,9 @@ from typing import Any, NoReturn
 
 import zmq
 
-from concurry.transports import control, folder, parcel
+from concurry.transports import codec, control, folder, parcel
 from concurry.transports.board import Board
-from concurry.transports.codec import pack_result, read
+from concurry.transports.codec import read
 from concurry.transports.control import Control
 from concurry.transports.errors import ProtocolError
 from concurry.transports.events import event_of
@@ -56,7 +56,7 @@ class Wire:
         on_interrupt: told the numbers of calls that nobody waits for any more; on the ear's thread.
     """
 
-    pack_result = staticmethod(pack_result)
+    pack_result = staticmethod(codec.pack_result)
 
     def __init__(self, line: Control, boot: dict[str, Any], board_fd: int) -> None:
         self.line = line
