@@ -93,7 +93,7 @@ def make_plan(
         init_timeout_s=options.init_timeout,
         exit_timeout_s=options.exit_timeout,
         most_held=_most_held(options),
-        settings=_settings(options) if transport.elsewhere else {},
+        settings=_settings(options, transport) if transport.elsewhere else {},
     )
     return plan, transport
 
@@ -116,7 +116,7 @@ def _most_held(options: Options) -> int | None:
     return max(most, options.max_concurrency)
 
 
-def _settings(options: Options) -> dict[str, Any]:
+def _settings(options: Options, transport: Transport) -> dict[str, Any]:
     threads = None
     if options.limit_native_threads:
         threads = max(1, cores() // max(1, options.most_actors or 1))
@@ -124,6 +124,7 @@ def _settings(options: Options) -> dict[str, Any]:
         "mp_context": options.mp_context,
         "serial": options.max_concurrency == 1,
         "width": options.max_concurrency,
+        "lend_s": transport.lend_s,
         "timed": options.call_timeout is not None,
         "ray": {name: value for name, value in options.ray.items() if value is not None},
         "copies": options.writable_arrays,

@@ -56,7 +56,7 @@ class RemoteActor:
             from concurry.runtime.limiter.desk import Desk
             from concurry.runtime.limiter.remote_arbiter import RemoteArbiter
 
-            self.desk = desk = Desk(wire.line)
+            self.desk = desk = Desk(wire.line, plan.settings["lend_s"])
             self.handlers.update(desk.handlers)
             init.limits = partial(init.limits, partial(RemoteArbiter, desk))
         wire.on_interrupt = self.interrupt

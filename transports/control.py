@@ -46,7 +46,6 @@ class Control:
         blocks: whether `send` may wait for the peer.
     """
 
-    lend_s = 0.004  # see `Transport`
     one_clock = True  # for both sides
 
     def __init__(self, sock: socket.socket, *, blocks: bool) -> None:

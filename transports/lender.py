@@ -143,7 +143,7 @@ class Lender:
         try:
             fd, mapping = segment.create(size, zip(spans, views, strict=True), keep=keep)
         except (OSError, MemoryError):
-            self._trim(0, 0)  # what is kept did not fit, and may be what is missing
+            self.retire_kept()  # what is kept did not fit, and may be what is missing
             raise
         try:
             with self._lock:
@@ -194,6 +194,10 @@ class Lender:
                 gone.append(oldest)
         for each in gone:
             self._retire(each.serial)
+
+    def retire_kept(self) -> None:
+        """Keep nothing of what is kept for later."""
+        self._trim(0, 0)
 
     def close(self) -> None:
         """Lend no more, and let go of all memory. The peer is not told: its channel ends, too. Idempotent."""

@@ -125,7 +125,7 @@ def heard(memory: Any, message: list[Any], fds: list[int]) -> None:
     if message[0] == FREED and any(serial < 0 for serial in message[1]):
         lender = memory.lender()
         if lender is not None:
-            lender._trim(0, 0)
+            lender.retire_kept()
 
 
 class Missing:

@@ -95,7 +95,7 @@ def start() -> None:
 
 def _look_for_room(job: Job, actors: int) -> None:
     """Whether there is room for this actor, and those of its pool that are not there yet."""
-    options = {"num_cpus": 1, **job.settings["ray"]}
+    options = job.settings["ray"]
     if options.get("placement_group") not in (None, "default") or options.get("scheduling_strategy") is not None:
         return  # Ray says
     wanted = {key: options[name] for name, key in _AMOUNTS.items() if options.get(name)}

@@ -7,7 +7,7 @@
 Guarantees: see `base`. Nothing polls: whatever comes is told by Ray's completion of a call. What was sent to an actor
 that dies may have begun: nobody can look there. A large result has been brought into the object store, as an object of
 this process, before its future is done: it can be read after the actor has gone, and goes with the future.
-Assumes: Ray tells completions on one thread of its own; the job bounds how many calls are under way.
+Assumes: the job bounds how many calls are under way.
 Called by: the feed (`send`, `give`), futures (`interrupt`, `ask_back`), the supervisor (`kill`, `join`), Ray.
 """
 
@@ -17,13 +17,15 @@ import itertools
 import logging
 import threading
 import time
+from _thread import allocate_lock
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import msgpack
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, RayError
 
 from concurry.transports import codec, control
 from concurry.transports.asking import Asking
@@ -38,7 +40,7 @@ log = logging.getLogger("concurry")
 
 _STACKS_S = 5.0
 _LAST_WORDS_S = 0.5
-_here = threading.local()  # `ray`: whether this is the thread on which Ray tells
+_here = threading.local()  # `ray`: whether this thread does what has completed, and must not wait for more of it
 
 
 class RayChannel(Channel):
@@ -58,10 +60,12 @@ class RayChannel(Channel):
         self._width: int = settings["width"]
         self._timed: bool = settings["timed"]
         self._began: dict[int, float] = {}  # when the calls that run began, as far as this side can tell
-        self._push = self.memory = RayPush(self)
-        self._outbox = Outbox(self, job, self._push)  # type: ignore[arg-type]  # it takes what has a socket's methods
+        self.memory = push = RayPush(self)
+        self._outbox = Outbox(self, job, push)  # type: ignore[arg-type]  # it takes what has a socket's methods
         self.under_way = self._outbox.under_way
         self._asking = Asking(self.under_way, self._has_begun, self.tell, partial(job.given_back, self))
+        self._completed: deque[tuple[Any, Callable[[Any], object]]] = deque()  # Ray calls, with what to do then
+        self._working = allocate_lock()  # whose turn it is to do that
         self._pings: dict[int, Callable[[], object]] = {}
         self._numbers = itertools.count(1)
         self._early: dict[int, bytes] = {}  # what came before its turn
@@ -81,29 +85,49 @@ class RayChannel(Channel):
     def start(self) -> None:
         """Start the actor. What goes wrong later is its end, and told as such."""
         job = self._job
-        options = {"num_cpus": 1, **job.settings["ray"]}
         made: Any = ray.remote(concurrency_groups=GROUPS)(Host)
-        self.actor = made.options(**options, max_restarts=0).remote(job.who, job.payload)
+        self.actor = made.options(**job.settings["ray"], max_restarts=0).remote(job.who, job.payload, self._copies)
         self._drain()
 
     # -- what Ray tells, on its own thread ---------------------------------------------------------------------------
 
     def expect(self, ref: Any, then: Callable[[Any], object]) -> None:
-        """Have `then` called with what becomes of a Ray call; an error of Ray's is this channel's end."""
+        """Have `then` called with what becomes of a Ray call, later, and never in here: the caller may hold locks. An
+        error of Ray's is this channel's end."""
+        here = threading.get_ident()
 
         def completed(future: Any) -> None:
-            _here.ray = True
-            try:
-                error = future.exception()
-                if error is None:
-                    then(future.result())
-                else:
-                    self.lost(error)
-            except Exception as error:
-                log.exception("%s: what came from its actor could not be used", self._job.who)
-                self.lost(error)
+            self._completed.append((future, then))
+            if asking and threading.get_ident() == here:  # it was complete before it could be asked for
+                self._job.aside(self._work_off)
+            else:
+                self._work_off()
 
+        asking = True
         ref.future().add_done_callback(completed)
+        asking = False
+
+    def _work_off(self) -> None:
+        """What has completed, one after the other, whoever does it."""
+        while self._completed and self._working.acquire(False):  # who has it looks once more when he lets go
+            before, _here.ray = getattr(_here, "ray", False), True
+            try:
+                while self._completed:
+                    self._take_in(*self._completed.popleft())
+            finally:
+                _here.ray = before
+                self._working.release()
+
+    def _take_in(self, future: Any, then: Callable[[Any], object]) -> None:
+        try:
+            error = future.exception()
+            if error is None:
+                then(future.result())
+            else:
+                self.lost(error)
+        except Exception as error:
+            log.exception("%s: what came from its actor could not be used", self._job.who)
+            self.lost(error)
 
     def exchange(self, frame: bytes, beside: list[Any]) -> None:
         """One call to an idle actor."""
@@ -202,7 +226,8 @@ class RayChannel(Channel):
     def _tell_the_end(self, error: BaseException | None) -> None:
         try:
             self._outbox.close()
-            if not isinstance(error, RayActorError | None):
+            reason = self._reason(error)
+            if error is not None:
                 self._kill()  # it may be alive, and nobody hears it any more
             self._asking.close()
             for number in list(self._pings):
@@ -212,7 +237,7 @@ class RayChannel(Channel):
                 self._job.failed_to_build(codec.unpack_failure(how, body))
             elif not self.is_ready and isinstance(error, RayError) and not isinstance(error, ActorDiedError):
                 self._job.failed_to_build(WorkerInitError(f"{self._job.who}: Ray cannot start it: {error}"))
-            self._job.gone(self, self._reason(error))
+            self._job.gone(self, reason)
         finally:
             del self.actor
             self._over.set()
@@ -261,8 +286,9 @@ class RayChannel(Channel):
         return self._over.wait(None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
     def undelivered(self) -> list[Any]:
-        """The calls under way: each may have begun."""
-        return [call for _, call in self._outbox.collect()]
+        """The calls under way: each may have begun, but where the actor has told its last; the others wait again."""
+        calls, last = self._outbox.collect(), self._last_begun
+        return [call for number, call in calls if last is None or number <= last or call.reopen()]
 
     def blames(self, call: Any) -> bool:
         """Only those that ran, as far as this side can tell: what was sent ahead is not poison."""

@@ -29,7 +29,7 @@ from typing import Any
 import msgpack
 import ray
 
-from concurry.transports import control, parcel
+from concurry.transports import control, parcel, ray_refs
 from concurry.transports.board import CALLS
 from concurry.transports.codec import pack_failure, pack_result, read
 from concurry.transports.ray_refs import WithRefs, collecting, there
@@ -45,7 +45,6 @@ SEQUENCE = 8  # bytes before each frame: its place among all that were sent
 class RayWire:
     """See `wire.Wire`, of which this is the counterpart: what the runtime asks of it stands there."""
 
-    lend_s = 0.04  # see `Transport`
     one_clock = False
 
     def __init__(self, who: str) -> None:
@@ -217,7 +216,7 @@ class RayWire:
         if kind == parcel.END:
             return None
         del items[0]
-        return first, more, items, None if ref is None else there(buffers, refs, copies=False)
+        return first, more, items, None if ref is None else there(buffers, refs)
 
     def pack_result(self, number: int, value: Any) -> tuple[bytes, list[Any] | None]:
         """See `codec.pack_result`; references to Ray's objects go beside it."""
@@ -260,10 +259,11 @@ class Host:
     """The Ray actor. Each of its methods has a concurrency group of its own: none waits for another.
 
     Args:
-        who: as ``LLM[3]``. payload: see `base.Job`.
+        who: as ``LLM[3]``. payload: see `base.Job`. copies: whether arrays that arrive may be written to.
     """
 
-    def __init__(self, who: str, payload: bytes) -> None:
+    def __init__(self, who: str, payload: bytes, copies: bool) -> None:
+        ray_refs.copies = copies
         self._wire = RayWire(who)
         thread = threading.Thread(target=self._live, args=(payload,), name=f"concurry: {who}", daemon=True)
         thread.start()

@@ -28,7 +28,7 @@ class RayParcel:
 
     def open(self) -> list[Any]:
         """The buffers, mapped and not copied where they are on this node."""
-        return there(*ray.get(self.ref), copies=self._copies)
+        return there(*ray.get(self.ref), writable=self._copies)
 
 
 class RayPush:

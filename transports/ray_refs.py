@@ -25,6 +25,7 @@ import ray
 from concurry.transports import codec
 
 _now = threading.local()  # `collected`: the references of what this thread pickles, by name; not there otherwise
+copies = False  # in an actor's process: whether what arrives there may be written to
 _arrived: weakref.WeakValueDictionary[str, _Held] = weakref.WeakValueDictionary()
 
 
@@ -57,9 +58,9 @@ class WithRefs(list[Any]):
         return self
 
 
-def there(buffers: Any, refs: Any, *, copies: bool) -> list[Any]:
+def there(buffers: Any, refs: Any, *, writable: bool = False) -> list[Any]:
     """The buffers of a call or a reply that has arrived, ready for its unpickling."""
-    found = [bytearray(each) if copies else memoryview(each).toreadonly() for each in buffers]
+    found = [bytearray(each) if writable or copies else memoryview(each).toreadonly() for each in buffers]
     return WithRefs(found, refs).arrive() if refs else found
 
 
@@ -85,7 +86,7 @@ def _value(name: str, how: int | None, body: Any) -> Any:
     found = ray.get(_arrived[name].ref)
     if how is None:
         return found
-    return codec.unpack_value(how, body, there(*found, copies=False))
+    return codec.unpack_value(how, body, there(*found))
 
 
 def _reference(name: str) -> Any:

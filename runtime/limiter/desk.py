@@ -36,11 +36,11 @@ class _Request:
 class Desk:
     """Where this process asks its parent, for all its sets. `handlers`: what to do with the parent's messages."""
 
-    def __init__(self, line: Any) -> None:
+    def __init__(self, line: Any, lend_s: float) -> None:
         self._send: Callable[[list[Any]], object] = line.send
         # Whether the parent has said something that the ear, which may wait for the interpreter, has not heard.
         self.has_news: Callable[[], bool] = line.has_news
-        self.lend_s: float = line.lend_s  # see `Transport`
+        self.lend_s = lend_s  # see `Transport`
         self.one_clock: bool = line.one_clock  # whether the parent's monotonic clock is this process's
         # Protects all below, every arbiter's fields and the state of every lease of theirs. A message that tells of a
         # change is sent under it, so that messages keep the order of the changes. Under it are taken an owner's lock, a

@@ -22,6 +22,17 @@ from concurry import (
     WorkerDiedError,
     WorkerInitError,
 )
+from tests.odd import (
+    ExitsWhenPickled,
+    ExitsWhenUnpickled,
+    HoldsALock,
+    NoText,
+    PicklesNot,
+    ReducesNot,
+    TwoArguments,
+    UnpicklesNot,
+    endless,
+)
 
 pytestmark = pytest.mark.faults
 PATIENCE_S = 60.0
@@ -104,30 +115,6 @@ def test_a_method_that_raises_what_is_no_exception(start: Any) -> None:
     assert worker.pid().result(PATIENCE_S) == pid, "the actor lives"
 
 
-class TwoArguments(Exception):
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"{code}: {text}")
-        self.code = code
-
-
-class HoldsALock(Exception):
-    def __init__(self) -> None:
-        super().__init__("a lock")
-        self.lock = threading.Lock()
-
-
-class ReducesNot(Exception):
-    def __reduce__(self) -> Any:
-        raise RuntimeError("no reduce")
-
-
-class NoText(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-    __repr__ = __str__
-
-
 def test_exceptions_that_cannot_be_rebuilt_as_they_are(start: Any) -> None:
     worker = start()
 
@@ -145,37 +132,6 @@ def test_exceptions_that_cannot_be_rebuilt_as_they_are(start: Any) -> None:
 
 
 # -- F05: it takes or returns what cannot travel -----------------------------------------------------------------------
-
-
-class PicklesNot:
-    def __reduce__(self) -> Any:
-        raise ZeroDivisionError("no pickling")
-
-
-class ExitsWhenPickled:
-    def __reduce__(self) -> Any:
-        raise SystemExit(4)
-
-
-def never() -> None:
-    raise LookupError("no unpickling")
-
-
-class UnpicklesNot:
-    def __reduce__(self) -> Any:
-        return never, ()
-
-
-class ExitsWhenUnpickled:
-    def __reduce__(self) -> Any:
-        return sys.exit, (5,)
-
-
-def endless() -> Any:
-    nested: list[Any] = []
-    for _ in range(100_000):
-        nested = [nested, PicklesNot]
-    return nested
 
 
 def test_arguments_that_cannot_be_sent_or_rebuilt(start: Any) -> None:

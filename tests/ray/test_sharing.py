@@ -1,9 +1,13 @@
-"""What goes between Ray and here: limits (F29), handles, large arrays, actors that leave by themselves."""
+"""What goes between Ray and here: limits (F29), handles, large arrays, references, actors that leave by themselves."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import signal
+import threading
+from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -147,7 +151,7 @@ def test_large_arrays_both_ways(start: Any, writable: bool) -> None:
     worker = start(writable_arrays=writable)
     array = np.ones(MB)  # 8 MiB
     for _ in range(2):
-        assert worker.call(sums, array).result(PATIENCE_S)[0] == MB
+        assert worker.call(sums, array).result(PATIENCE_S) == (MB, writable)
         found = worker.call(ones, MB).result(PATIENCE_S)
         assert found.sum() == MB
         assert found.flags.writeable is writable
@@ -169,9 +173,61 @@ def test_a_large_result_is_there_when_the_actor_is_not(start: Any, pids: Any, go
     assert future.result(0).sum() == MB
 
 
-def test_a_large_result_goes_on_to_another_actor(start: Any) -> None:
-    one, other = start(), start()
-    assert other.call(sums, one.call(ones, MB)).result(PATIENCE_S)[0] == MB
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_large_result_goes_on_to_another_actor(start: Any, writable: bool) -> None:
+    one, other = start(), start(writable_arrays=writable)
+    made = one.call(ones, MB)
+    assert other.call(sums, made).result(PATIENCE_S) == (MB, writable)
+    assert made.is_unread(), "its data did not come here"
+    assert made.result(0).sum() == MB
+
+
+# -- objects of Ray's own ----------------------------------------------------------------------------------------------
+
+
+def kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def kind_inside(values: dict[str, Any]) -> str:
+    return type(values["it"]).__name__
+
+
+def puts(value: Any) -> Any:
+    import ray
+
+    return ray.put(value)
+
+
+def gets(values: dict[str, Any]) -> Any:
+    import ray
+
+    return ray.get(values["it"])
+
+
+def test_a_reference_is_its_value_where_it_is_an_argument_and_itself_inside(start: Any) -> None:
+    import ray
+
+    worker, ref = start(), ray.put({"a": 1})
+    assert worker.call(kind, ref).result(PATIENCE_S) == "dict"
+    assert worker.call(kind_inside, {"it": ref}).result(PATIENCE_S) == "ObjectRef"
+    assert worker.call(gets, {"it": ref}).result(PATIENCE_S) == {"a": 1}
+    found = worker.call(puts, [2, 3]).result(PATIENCE_S)
+    assert kind(found) == "ObjectRef"
+    assert ray.get(found, timeout=PATIENCE_S) == [2, 3]
+
+
+def test_what_was_complete_before_it_was_asked_for_is_taken_in_elsewhere(start: Any) -> None:
+    """Whoever sends may hold locks that taking in a reply needs."""
+    worker = start()
+    channel = worker.__dict__["_pool"].members[0].channel
+    done: concurrent.futures.Future[str] = concurrent.futures.Future()
+    done.set_result("it")
+    threads: SimpleQueue[tuple[str, int]] = SimpleQueue()
+    channel.expect(SimpleNamespace(future=lambda: done), lambda value: threads.put((value, threading.get_ident())))
+    value, thread = threads.get(timeout=PATIENCE_S)
+    assert value == "it"
+    assert thread != threading.get_ident()
 
 
 # -- actors that leave by themselves -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from concurry.retry import RetryConfig
 from concurry.runtime import shutdown
 from concurry.runtime.clock import FakeClock
-from concurry.runtime.notifier import notifier
+from concurry.runtime.notifier import Notifier
 from concurry.runtime.plan import Init, Method, Plan
 from concurry.runtime.pool import Pool, start
 from concurry.runtime.restart import Intensity
@@ -71,8 +71,8 @@ class House:
         config = RetryConfig(**{"num_retries": 3, "retry_wait": 1.0, "retry_jitter": 0.0, **options})
         return Method("work", policy=config.compile())
 
-    def after_notifier(self) -> None:
-        """Wait until the notifier has done what was posted so far."""
+    def after(self, notifier: Notifier) -> None:
+        """Wait until it has done what was posted so far."""
         passed = threading.Event()
         notifier.post(passed.set)
         assert passed.wait(20)

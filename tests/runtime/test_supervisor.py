@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from typing import Any
 
 import pytest
 
 from concurry.runtime import shutdown
+from concurry.runtime.notifier import judge
 from concurry.transports.errors import (
     RestartIntensityError,
     WorkerDiedError,
@@ -16,6 +18,11 @@ from concurry.transports.errors import (
 )
 
 KILLED = {"signal": "SIGKILL", "pid": 4711}
+
+
+def always(exception: BaseException, **_: Any) -> bool:
+    """A policy's own predicate."""
+    return True
 
 
 class Wrong(ValueError):
@@ -181,7 +188,6 @@ def test_what_an_old_incarnation_held_is_not_held_by_the_next(house: Any) -> Non
     future = house.call(pool)
     member.call = house.last.begin()  # as the loop in the actor's thread leaves it when it dies
     house.last.die(**KILLED)
-    house.after_notifier()
     assert not future.done(), "it waits for its next attempt"
     house.last.die(**KILLED)  # idle
     house.clock.advance(0.1)
@@ -320,7 +326,6 @@ def test_a_lost_call_is_tried_again_where_its_policy_says_so(house: Any) -> None
     future = house.call(pool)
     house.last.begin()
     house.last.die(**KILLED)
-    house.after_notifier()
     assert not future.done()
     assert not future.running()
     house.clock.advance(1.0)
@@ -344,7 +349,6 @@ def test_a_call_that_two_actors_died_of_is_poison(house: Any) -> None:  # F10
     for _ in range(2):
         house.last.begin()
         house.last.die(**KILLED)
-        house.after_notifier()
         house.clock.advance(10.0)
     with pytest.raises(WorkerDiedError):
         future.result(0)
@@ -352,12 +356,23 @@ def test_a_call_that_two_actors_died_of_is_poison(house: Any) -> None:  # F10
     assert [channel.log for channel in house.transport.channels] == [["work"], ["work"], []]
 
 
+def test_a_call_that_is_not_blamed_for_deaths_is_no_poison(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = house.start(methods={"work": house.retrying(num_retries=5)})
+    monkeypatch.setattr(type(house.last), "blames", lambda *_: False)
+    future = house.call(pool)
+    for _ in range(4):
+        house.last.begin()
+        house.last.die(**KILLED)
+        house.clock.advance(10.0)
+    house.last.serve("at last")
+    assert future.result(0) == "at last"
+
+
 def test_a_call_that_waits_for_its_next_attempt_can_be_cancelled(house: Any) -> None:
     pool = house.start(methods={"work": house.retrying()})
     future = house.call(pool)
     house.last.begin()
     house.last.die(**KILLED)
-    house.after_notifier()
     assert future.cancel()
     assert future.cancelled()
     house.clock.advance(10.0)
@@ -365,19 +380,15 @@ def test_a_call_that_waits_for_its_next_attempt_can_be_cancelled(house: Any) -> 
 
 
 def test_a_lost_call_can_be_cancelled_before_it_was_decided_about(house: Any) -> None:
-    import threading
-
-    from concurry.runtime.notifier import notifier
-
-    pool = house.start(methods={"work": house.retrying()})
+    pool = house.start(methods={"work": house.retrying(retry_on=[always])})
     go = threading.Event()
-    notifier.post(go.wait, 20)
+    judge.post(go.wait, 20)  # the policy's own predicates wait behind it
     future = house.call(pool)
     house.last.begin()
     house.last.die(**KILLED)
     cancelled = future.cancel()
     go.set()
-    house.after_notifier()
+    house.after(judge)
     house.clock.advance(10.0)
     assert cancelled
     assert future.cancelled()
@@ -386,25 +397,21 @@ def test_a_lost_call_can_be_cancelled_before_it_was_decided_about(house: Any) ->
 
 @pytest.mark.parametrize("decided", [False, True])
 def test_stop_ends_a_call_that_waits_for_its_next_attempt(house: Any, decided: bool) -> None:
-    import threading
-
-    from concurry.runtime.notifier import notifier
-
-    pool = house.start(methods={"work": house.retrying(retry_wait=100)})
+    pool = house.start(methods={"work": house.retrying(retry_wait=100, retry_on=[always])})
     go = threading.Event()
-    notifier.post(go.wait, 20)
+    judge.post(go.wait, 20)  # the policy's own predicates wait behind it
     future = house.call(pool)
     house.last.begin()
     house.last.die(**KILLED)
     if decided:
         go.set()
-        house.after_notifier()
+        house.after(judge)
     shutdown.stop(pool, 0.0)
     assert future.done()
     with pytest.raises((concurrent.futures.CancelledError, WorkerStoppedError)):
         future.result(0)
     go.set()
-    house.after_notifier()
+    house.after(judge)
     assert house.clock.pending() == 0
 
 
@@ -414,7 +421,6 @@ def test_a_dropped_handle_lets_a_lost_call_have_its_next_attempt(house: Any) -> 
     house.last.begin()
     shutdown.drain(pool)
     house.last.die(**KILLED)
-    house.after_notifier()
     assert not future.done()
     house.clock.advance(1.0)
     house.last.serve("second")
@@ -429,7 +435,6 @@ def test_a_lost_call_of_a_full_mailbox_gives_its_place_back(house: Any) -> None:
         future = house.call(pool)
         house.last.begin()
         house.last.die(**KILLED)
-        house.after_notifier()
         house.clock.advance(1.0)
         house.last.serve()
         assert future.done()
