@@ -222,11 +222,12 @@ def test_a_second_ctrl_c_ends_a_stop_that_takes_long(script: Any) -> None:
 worker = Works.options(mode="thread", stop_timeout=100, exit_timeout=100).init()
 begin(worker, "hold")
 import atexit, os, signal
-real = threading.Thread.join
-def join(self, timeout=None):
+from concurry.transports.thread import ThreadChannel
+real = ThreadChannel.join
+def join(self, timeout):
     print("joins", flush=True)
     return real(self, timeout)
-threading.Thread.join = join
+ThreadChannel.join = join
 try:
     with worker:
         print("waits", flush=True)

@@ -5,6 +5,7 @@ A worker's own sockets can be connected to for an instant only, so the strangers
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -89,7 +90,8 @@ def knock(context: zmq.Context[Any], path: str, content: bytes, **options: Any) 
     for name, value in options.items():
         setattr(peer, name, value)
     peer.connect(f"ipc://{path}")
-    peer.send(content, zmq.NOBLOCK) if peer.poll(0, zmq.POLLOUT) else None
+    with contextlib.suppress(zmq.Again):  # it has not been let in yet, or was thrown out again
+        peer.send(content, zmq.NOBLOCK)
     return peer
 
 

@@ -28,18 +28,22 @@ class Holds(Worker):
 @pytest.fixture
 def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """`ctrl_c()`: from now on the next `stop` is interrupted where it waits for its actors."""
-    waits, left = threading.Event(), threading.Event()
+    waits, heard = threading.Event(), threading.Event()
     join = shutdown._join
 
     def joining(*args: Any) -> Any:
         waits.set()
-        return join(*args)
+        try:
+            return join(*args)
+        except KeyboardInterrupt:
+            heard.set()
+            raise
 
     def press() -> None:
         waits.wait(SECONDS)
         os.kill(os.getpid(), signal.SIGINT)
         # A signal that comes in the instant before the main thread waits for a lock is seen after it: press again.
-        while not left.wait(SECONDS / 4):
+        while not heard.wait(0.3):
             os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=press)
@@ -49,7 +53,7 @@ def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
         thread.start()
 
     yield begin
-    left.set()
+    heard.set()
     waits.set()
     thread.join()
 
@@ -83,12 +87,16 @@ def test_every_future_is_done(
 
 def test_the_threads_end_when_their_calls_do(start: Callable[..., Any], event: Any, ctrl_c: Callable[[], None]) -> None:
     worker = start(Holds, "pool")
-    channels = [member.channel for member in worker.__dict__["_pool"].members]
+    members = worker.__dict__["_pool"].members
+    channels = [member.channel for member in members]
     go, begun = event(), event()
     worker.hold(begun, go)
     assert begun.wait(SECONDS)
+    idle = [member.channel for member in members if not member.active]
+    assert len(idle) == len(members) - 1
     ctrl_c()
     stop_is_interrupted(worker)
+    assert all(channel.join(SECONDS) for channel in idle)
     assert [channel.join(0) for channel in channels].count(False) == 1, "the one whose call runs"
     go.set()
     assert all(channel.join(SECONDS) for channel in channels)
