@@ -9,6 +9,9 @@ ARGS ?=
 JOBS ?= 2
 QUICK ?=
 
+# Else each of the hundreds of processes that tests and benchmarks start would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # An interpreter that was named on the command line or in the environment decides what is in .venv; the default does not.
 GIVEN := $(if $(filter file default undefined,$(origin PYTHON)),0,1)
 venv = @command -v "$(PYTHON)" >/dev/null || { echo "concurry: '$(PYTHON)' is not there. Install Python 3.11 or newer, or say PYTHON=/path/to/python3" >&2; exit 1; }; \
