@@ -33,10 +33,11 @@ settings.register_profile(
 )
 settings.load_profile("concurry")
 
-# A shell without job control starts what it puts into the background with SIGINT ignored: a Ctrl-C of the tests, here
-# or in a script of theirs, would come to nobody.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell without job control starts what it puts into the background with SIGINT ignored, and nohup what it starts with
+# SIGHUP ignored: a Ctrl-C or a hang-up of the tests, here or in a script of theirs, would come to nobody.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 GRACE_S = 2.0  # for what is on its way out: threads that were told to end, sockets that their server's thread closes
 
