@@ -5,7 +5,8 @@
     the last view dies -> the Loan dies  -> freed(serial) -> ... -> the peer's Lender.freed
 
 Guarantees: nothing is copied; views are read-only, and so is the memory where it will be used again. Each loan is
-reported once, when its last view is gone or when `get` fails; none is after `close`. Views live on after `close`.
+reported once, when its last view is gone or when `get` fails; none is after `close`. Views live on after `close`. A
+segment that could not be mapped is reported as such (`~serial`) before any loan of it is.
 What a peer says is checked against what there is.
 Assumes: `get` is called once for each reference that arrives.
 Called by: the channel and the child's wire. After a fork the child uses nothing of it.
@@ -81,7 +82,8 @@ class Borrower:
     """See the module's docstring.
 
     Args:
-        freed: told the serial number of each loan that ended. It is called in a finalizer: in any thread, in the middle
+        freed: told the serial number of each loan that ended, and `~serial` of each segment that is of no use here:
+            whatever is lent of it cannot be had. It is called in a finalizer: in any thread, in the middle
             of anything, by a thread that may hold any lock. So it must take none and not block, like `deque.append`
             and then a write to an eventfd. One call may still be on its way while `close` returns: whatever it writes
             to must stay open as long as the callback lives.
@@ -114,6 +116,8 @@ class Borrower:
             if serial in self._known:
                 raise ProtocolError(f"segment {serial} was announced twice")
             if not self._closed and serial not in self._retired:
+                if known.mapping is None:
+                    self._report(~serial)  # before anybody can `get` it
                 self._known[serial] = known
                 self._news.notify_all()
 

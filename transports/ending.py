@@ -63,6 +63,7 @@ class Ending:
         wait_s = left_s if self._silent else min(left_s, _SILENCE_S)
         self._timer = threading.Timer(wait_s, self._call, (self._waited, self._waited_for()))
         self._timer.daemon = True
+        self._timer.name = "concurry-ending"  # a fork tells of threads that are not ours
         try:
             self._timer.start()
         except RuntimeError:  # the system has no thread for it: what has come by now is all

@@ -77,6 +77,7 @@ class Lender:
         self._last_serial = 0
         self._lent: dict[int, _Segment] = {}
         self._kept: OrderedDict[int, _Segment] = OrderedDict()  # the one that came back last, last
+        self._useless: set[int] = set()  # which the peer could not map, and which are not retired yet
         # Invariant: a segment is in one of these two, or in the hands of one `put`.
         self._lent_bytes = self._kept_bytes = self._strangers = 0
         self._closed = False
@@ -164,14 +165,24 @@ class Lender:
         raise BrokenPipeError(errno.ESHUTDOWN, "the channel was closed meanwhile")
 
     def freed(self, serial: int) -> None:
-        """The peer holds no view of this loan any more. One that is not lent is counted only."""
+        """The peer holds no view of this loan any more. One that is not lent is counted only. `~serial`: the peer could
+        not map that segment, so it is not lent again; this comes before the end of its loan."""
+        if serial < 0:
+            with self._lock:
+                if 0 < ~serial <= self._last_serial:
+                    self._useless.add(~serial)
+                else:
+                    self._strangers += 1
+            return
         with self._lock:
             back = self._lent.pop(serial, None)
             if back is None:
                 self._strangers += 1
                 return
             self._lent_bytes -= back.size
-        if back.mapping is None:
+            useless = serial in self._useless
+            self._useless.discard(serial)
+        if useless or back.mapping is None:
             self._retire(serial)
         else:
             self._keep(back)

@@ -19,7 +19,6 @@ from typing import Any, Final
 import msgpack
 import zmq
 
-from concurry.transports.control import FREED
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
@@ -103,29 +102,14 @@ def unstow(borrower: Any, ref: Any, sizes: Any, frames: list[Any], *, copies: bo
 
 def opened(memory: Any, ref: Any, sizes: Any, frames: list[Any]) -> list[Any] | None:
     """The same, from the memory of a channel. Raises OSError or MemoryError where that cannot be had: the loan has been
-    given back then, and the peer is told that this segment is of no use."""
+    given back then."""
     borrower = memory.borrower() if ref is not None else None
-    try:
-        return unstow(borrower, ref, sizes, frames, copies=memory.copies)
-    except OSError:
-        if ref is not None:  # else it was no loan
-            memory.drop(~ref[0])
-        raise
+    return unstow(borrower, ref, sizes, frames, copies=memory.copies)
 
 
 def frames_of(sizes: Any) -> int:
     """How many frames the buffers of these sizes make."""
     return sum(max(1, -(-size // PIECE)) for size in sizes)
-
-
-def heard(memory: Any, message: list[Any], fds: list[int]) -> None:
-    """Take a control message that is about memory. A number below 0 among the loans that are over: the peer could not
-    map that segment, and never will; so none that is kept is lent again."""
-    memory.heard(message, fds)
-    if message[0] == FREED and any(serial < 0 for serial in message[1]):
-        lender = memory.lender()
-        if lender is not None:
-            lender.retire_kept()
 
 
 class Missing:

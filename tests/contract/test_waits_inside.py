@@ -64,7 +64,8 @@ def test_a_call_past_its_time_takes_no_limit(
         # The actor is free again, while the limit is not.
         assert worker.ping().result(timeout=10) == "pong"
     assert log == []
-    assert one.get_stats()["connections"]["current_usage"] == 0
+    with one.acquire(timeout=10):  # from another process it may come back a moment later: the grant was on its way
+        assert log == []
 
 
 @pytest.mark.parametrize("method", ["send", "send_later"])

@@ -164,10 +164,12 @@ def _fills() -> type[Worker]:
     class Fills(Worker):
         """Takes all descriptors that there are."""
 
+        def __init__(self) -> None:
+            self.held: list[int] = []
+
         def fill(self) -> None:
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
-            self.held: list[int] = []
             try:
                 while True:
                     self.held.append(os.open("/dev/null", os.O_RDONLY))
@@ -193,13 +195,18 @@ def _fills() -> type[Worker]:
 def test_a_child_without_descriptors(process: Any, pids: Any, options: dict[str, Any]) -> None:
     worker = process(cls=_fills(), **options)
     pid = worker.pid().result(20)
-    worker.fill().result(20)
-    for _ in range(3):
+    channel = worker.__dict__["_pool"].members[0].channel
+    failed = 0
+    while failed < 3:
+        worker.fill().result(20)  # also what has become free: zmq closes what it needs no more when it gets to it
         error = worker.length(bytes(LARGE)).exception(20)
+        if error is None:  # one became free even now; the segment is known there now
+            channel.memory.lender().retire_kept()
+            continue
+        failed += 1
         assert type(error) is EncodeError, error
         assert "no descriptor was left" in str(error)
         assert worker.pid().result(20) == pid
-    channel = worker.__dict__["_pool"].members[0].channel
     assert settled(lambda: channel.memory.lender().stats.lent) == 0, "what was lent is given back"
     worker.free().result(20)
     for _ in range(3):
