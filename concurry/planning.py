@@ -36,10 +36,15 @@ def make_plan(
 
     Raises:
         TypeError: the class cannot take what has to be set on its instances; the init arguments do not fit.
-        ValueError: limits or a retry policy that cannot be.
+        ValueError: limits or a retry policy that cannot be; a name for several of Ray's actors.
         ModuleNotFoundError: what the mode needs is not installed.
     """
     name, mode = cls.__name__, options.mode.value
+    if options.ray.get("name") and (options.on_demand or options.actors > 1):
+        raise ValueError(
+            f"{name}: name={options.ray['name']!r} is one actor's: Ray has each name once. Leave it out, or start a "
+            f"worker for each name; a pool that has a name is one of lifetime='detached'"
+        )
     transport = find(mode, concurrent=options.max_concurrency > 1)
     policies, named = _retries(options, methods, name)
     table = {

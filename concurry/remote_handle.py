@@ -8,7 +8,7 @@ figures, `stop`, `with`. Dropping it never stops the worker. It can be sent on, 
 messages between actors; any other pickle would be an address that nobody keeps valid, and is refused.
 Of the options, what only the worker's own process can use (limits, retry policies) stays there.
 Assumes: the worker's class can be had in the process it arrives in.
-Called by: pickle, through `Handle.__reduce__`.
+Called by: pickle, through `Handle.__reduce__`; `detached`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from concurry.runtime.edges import Edge
 from concurry.runtime.plan import Init, Method, Plan
 from concurry.runtime.proxy import Proxy
 from concurry.transports import luggage
-from concurry.transports.errors import WorkerDiedError
+from concurry.transports.errors import WorkerDiedError, WorkerStoppedError
 
 W = TypeVar("W")
 _UNSAID: Any = object()
@@ -46,6 +46,13 @@ _FACTS: Final = (  # of the plan
 
 def packed(handle: Handle[Any]) -> tuple[Any, ...]:
     """How pickle takes a handle along. Raises TypeError where what it makes is no message of ours."""
+    uid, ticket, options, facts = address(handle)
+    return arrived, (uid, ticket, handle.__dict__["_cls"], options, facts)
+
+
+def address(handle: Handle[Any]) -> tuple[str, int, Options, dict[str, Any]]:
+    """What a message takes along for a handle: all that `arrived` needs but the class. Raises TypeError where what is
+    packed now is no message of ours."""
     plan: Plan = handle.__dict__["_pool"].plan
     ticket = luggage.check_in(handle)
     if ticket is None:
@@ -54,10 +61,8 @@ def packed(handle: Handle[Any]) -> tuple[Any, ...]:
             f"it to a worker as an argument, or return it from a method; in this process, hand on the handle itself"
         )
     options: Options = handle.__dict__["options"]
-    values = {**options.values, **dict.fromkeys(_STAY)}
-    said = Options(values, options.ray, options.given)
-    facts = {name: getattr(plan, name) for name in _FACTS}
-    return arrived, (luggage.uid_of(handle), ticket, handle.__dict__["_cls"], said, facts)
+    said = Options({**options.values, **dict.fromkeys(_STAY)}, options.ray, options.given)
+    return luggage.uid_of(handle), ticket, said, {name: getattr(plan, name) for name in _FACTS}
 
 
 def arrived(uid: str, ticket: int, cls: type[W], options: Options, facts: dict[str, Any]) -> Handle[W]:
@@ -132,6 +137,6 @@ def _stop(proxy: Proxy, timeout_s: float | None) -> None:
         return  # another process's to stop; or gone, with its process
     try:
         proxy.ask("stop", timeout_s)
-    except WorkerDiedError:
-        if edge.gone is None:
+    except (WorkerDiedError, WorkerStoppedError):
+        if edge.gone is None:  # else it has stopped, and its process with it
             raise

@@ -165,6 +165,23 @@ class Worker:
         """
         return init(cls, {}, args, kwargs)
 
+    @classmethod
+    def get_actor(cls: type[W], name: str, *, namespace: str | None = None) -> Handle[W]:
+        """The handle of a worker on a Ray cluster that was started with `lifetime="detached"`, maybe by another driver.
+
+        Args:
+            name: the option `name` that it was started with.
+            namespace: the option `namespace` that it was started with. None: it was started without.
+
+        Raises:
+            ValueError: there is none of that name, with those that there are.
+            TypeError: it is of another class, or no worker of concurry's.
+            WorkerDiedError: it is about to end. ModuleNotFoundError: Ray is not installed.
+        """
+        from concurry import detached
+
+        return detached.find(cls, name, namespace)
+
 
 class Launcher(Generic[W]):
     """A worker class with options, ready to be started. May be used any number of times."""
@@ -223,7 +240,12 @@ def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dic
         auto=lambda: _auto(methods),
         methods=methods,
     )
-    plan, transport = make_plan(cls, args, kwargs, options, methods, class_gives_limits=issubclass(cls, Worker))
+    gives_limits = issubclass(cls, Worker)
+    if options.ray.get("lifetime") == "detached":
+        from concurry import detached
+
+        return detached.launch(cls, args, kwargs, options, class_gives_limits=gives_limits)
+    plan, transport = make_plan(cls, args, kwargs, options, methods, class_gives_limits=gives_limits)
     return Handle(cls, options, start(plan, transport))
 
 

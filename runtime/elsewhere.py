@@ -75,15 +75,6 @@ class Elsewhere:
         if self.time_limits is not None:
             self.time_limits.close()
 
-    def put_back(self, calls: list[Any]) -> None:
-        """Calls that were given back before they had begun: first in their mailbox again."""
-        mailbox = self._pool.intakes[0].mailbox
-        if not mailbox.put_back(calls):
-            from concurry.runtime.shutdown import refusal
-
-            for call in calls:
-                call.abandon((mailbox.refusal or refusal(self._pool.plan))())
-
     def nothing_to_do(self, idle: Any) -> None:
         """One actor has nothing to do: what others hold and have not begun is shared out again."""
         for member in self._pool.members:

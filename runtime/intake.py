@@ -8,7 +8,8 @@
 Guarantees: an accepted call is in the mailbox, parked, held by an actor, or closed; nothing else. Submission never
 waits for a future. Calls from one thread reach the mailbox in the order they were made (parked ones when they can).
 Assumes: the mailbox and the bound belong to this intake alone.
-Called by: the handle (`caller`), futures (`cancel`, `sole_member`: it is their owner), the supervisor (`close`).
+Called by: the handle (`caller`), futures (`cancel`, `sole_member`: it is their owner), the supervisor and members
+(`close`, `put_back`).
 """
 
 from __future__ import annotations
@@ -255,6 +256,16 @@ class Intake:
         """Its wait is over. Never raises: it runs on a timer."""
         if self._unpark(call):
             self._put(call)
+
+    def put_back(self, calls: list[Any]) -> None:
+        """Calls that an actor held and never began: first in the mailbox again, in their order. Where it is closed,
+        each ends with the reason."""
+        if not calls or self.mailbox.put_back(calls):
+            return
+        refusal = self.mailbox.refusal
+        assert refusal is not None  # that is what it said
+        for call in calls:
+            call.abandon(refusal())
 
     def _put(self, call: Any) -> None:
         try:

@@ -4,9 +4,10 @@
            else the call waits with its intake, as any accepted call that no actor holds (it can be cancelled, a stop
            ends it, a dropped handle waits for it) -> decided -> WorkerDiedError | a timer -> mailbox
 
-Guarantees: at most once where no policy asks for more; the attempt count goes on from where the worker was; a call
-that two actors died of is poison and fails, whatever its policy. The policy's predicates run on a thread of their own,
-for a callback on the notifier may wait for this very call. No timer is left of a call that has ended meanwhile.
+Guarantees: it ends or goes on, whatever goes wrong while that is decided; at most once where no policy asks for more;
+the attempt count goes on from where the worker was; a call that two actors died of is poison and fails, whatever its
+policy. The policy's predicates are asked where its types do not say yes, on a thread of their own, for a callback on
+the notifier may wait for this very call. No timer is left of a call that has ended meanwhile.
 Called by: the supervisor, once per death and begun call.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from concurry.runtime.notifier import judge
+from concurry.runtime.retry_notes import brief
 from concurry.transports.errors import WorkerDiedError
 
 _MOST_DEATHS = 2
@@ -66,10 +68,10 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
     call.owner.wait_again(call)
     if pool.spawner is not None:
         pool.spawner.go_on()
-    if policy.predicates:
-        judge.post(_decide, pool, call, policy, carried, error)
-    else:
-        _decide(pool, call, policy, carried, error)
+    if not policy.predicates or policy.retries_type(error):
+        _decide(pool, call, policy, carried, error, asks=False)
+    elif not judge.post(_decide, pool, call, policy, carried, error, True):
+        _undecided(call, error, "the system has no thread for its predicates")
 
 
 def named(member: Any, reason: Any) -> str:
@@ -77,19 +79,33 @@ def named(member: Any, reason: Any) -> str:
     return str(member) if reason.pid is None else f"{member} (pid {reason.pid})"
 
 
-def _decide(pool: Any, call: Any, policy: Any, carried: Carried, error: WorkerDiedError) -> None:
+def _decide(pool: Any, call: Any, policy: Any, carried: Carried, error: WorkerDiedError, asks: bool) -> None:
+    """`asks`: its policy's predicates are asked, which see its arguments."""
     from concurry.runtime.attempts import Attempts, CallInfo, Wait
 
     now = pool.clock.now()
-    args, kwargs = call.arguments() if policy.predicates and not call.done() else ((), {})
-    if call.done():
+    try:
+        args, kwargs = call.arguments() if asks and not call.done() else ((), {})
+        if call.done():
+            return
+        info = CallInfo(call.name, pool.plan.name)
+        attempts = Attempts(policy, info, args, kwargs, carried.started, number=carried.attempts)
+        step = attempts.raised(error, now)
+    except BaseException as failed:  # arguments that only its worker can rebuild, a predicate that ends its thread
+        _undecided(call, error, brief(failed))
         return
-    info = CallInfo(call.name, pool.plan.name)
-    attempts = Attempts(policy, info, args, kwargs, carried.started, number=carried.attempts)
-    step = attempts.raised(error, now)
     if not isinstance(step, Wait):
         call.owner.give_up(call, step.error)
         return
-    carried.timer = pool.clock.call_at(now + step.seconds, lambda: call.owner.resume(call))
+    try:
+        carried.timer = pool.clock.call_at(now + step.seconds, lambda: call.owner.resume(call))
+    except RuntimeError:  # the system has no thread for a timer: at once then
+        call.owner.resume(call)
+        return
     if call.done():  # ended before it had a timer that could be cancelled
         carried.wait_no_more()
+
+
+def _undecided(call: Any, error: WorkerDiedError, why: str) -> None:
+    error.add_note(f"concurry: whether {call.name}() is tried again could not be decided: {why}. It is not")
+    call.owner.give_up(call, error)

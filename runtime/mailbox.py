@@ -8,7 +8,7 @@ Guarantees
 - `close` wakes every taker and every blocked caller. What is put afterwards is refused, with the reason.
 - With a capacity, no more calls than that are accepted and unheld (those that wait for a future argument count).
 Assumes: a taker's `give` never blocks; takers and callers come from any thread.
-Called by: the pool (put, close), actors (take, or the source that `source` makes), the supervisor (put_back).
+Called by: the pool (put, close), actors (take, or the source that `source` makes), the intake (put_back).
 
 The hot path is two lines: `waiting.append(call)`, `if ready: match(call)`. A busy actor takes by `popleft` alone.
 """

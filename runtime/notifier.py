@@ -29,15 +29,16 @@ class Notifier:
         self._retained = 0
         self._thread: threading.Thread | None = None
 
-    def post(self, fn: Callable[..., object], *args: Any) -> None:
-        """Run `fn(*args)` on the notifier thread."""
+    def post(self, fn: Callable[..., object], *args: Any) -> bool:
+        """Run `fn(*args)` on the notifier thread. False: it waits for the next post, since there is no thread now."""
         self._queue.put((fn, args))
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._start()
+                    return self._start()
+        return True
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             self._thread.start()
@@ -46,6 +47,8 @@ class Notifier:
             log.warning(
                 "concurry: callbacks wait, since their thread cannot be started (%s); the next post tries again", error
             )
+            return False
+        return True
 
     def is_here(self) -> bool:
         """Whether the caller is the notifier thread, which must never block on a mailbox."""

@@ -32,7 +32,6 @@ class RemoteMember(Member):
         self.who = self.number
         self.settings: Mapping[str, Any] = pool.plan.settings
         self.feed: Feed | None = None
-        self.give: Callable[[Any], bool] = self._give_later
         self.call_waits = _WaitsThere(self)
         # To its process, by channel, where handles go there or come from there; None: that process is gone.
         self._edges: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -46,8 +45,8 @@ class RemoteMember(Member):
 
     @property
     def active(self) -> int:
-        channel = self.channel
-        return 0 if channel is None else min(len(channel.under_way), self.pool.plan.max_concurrency)
+        feed = self.feed
+        return 0 if feed is None else min(feed.active, self.pool.plan.max_concurrency)
 
     def takers(self) -> list[tuple[Mailbox, Any]]:
         return [(self.pool.intakes[0].mailbox, self.feed or self)]
@@ -101,8 +100,7 @@ class RemoteMember(Member):
             self.pool.intakes[0].mailbox.leave(self.feed)
 
     def given_back(self, channel: Any, calls: list[Any]) -> None:
-        if calls:
-            self.pool.elsewhere.put_back(calls)
+        self.pool.intakes[0].put_back(calls)
         limits = self.pool.elsewhere.time_limits
         if limits is not None:
             limits.replied(self)
@@ -133,6 +131,7 @@ class RemoteMember(Member):
             edge, self._edges[channel] = self._edges.get(channel), None
         self.pool.elsewhere.gone(channel)
         super().gone(channel, reason)
+        channel.under_way.clear()  # they have ended, or are somebody else's: who keeps the channel keeps no call
         if edge is not None:
 
             def gone() -> BaseException:

@@ -5,8 +5,9 @@
             one not begun -> first in its mailbox again
             the actor     -> `restart.decide`: open again after a delay, or failed; the last one failed -> the pool has
 
-Guarantees: a death costs the calls that had begun and no other; a call is never lost; after the last actor has failed
-every open and new call ends with RestartIntensityError; when all have ended, the pool leaves nothing behind.
+Guarantees: a death costs the calls that had begun (on Ray, where nobody can look: all that had been sent) and no other;
+a call is never lost; after the last actor has failed every open and new call ends with RestartIntensityError; when all
+have ended, the pool leaves nothing behind.
 Assumes: `built` comes from the actor's context, `gone` exactly once an incarnation.
 Called by: `pool.start`, members, the spawner (`launch`), `shutdown`.
 """
@@ -208,17 +209,21 @@ class Supervisor:
                 self._error = self._error or _died_in_init(member, reason)
                 self._look_whether_all_are_built()
                 return
-        in_call = False
-        for call in reversed(held):
+        begun, unbegun = [], []
+        for call in held:
             if init_error is not None:
                 call.abandon(init_error)
             elif call.running():
-                in_call = True
-                lost_calls.lost(pool, call, member, reason)
+                begun.append(call)
             elif on_demand:
                 call.abandon(_died_in_init(member, reason))
-            elif not call.owner.mailbox.put_back([call]):
-                call.abandon((call.owner.mailbox.refusal or shutdown.refusal(pool.plan))())
+            else:
+                unbegun.append(call)
+        for intake in pool.intakes:
+            intake.put_back([call for call in unbegun if call.owner is intake])
+        for call in begun:
+            lost_calls.lost(pool, call, member, reason)
+        in_call = bool(begun)
         asked = (self.closing or self.draining) and reason.clean and not in_call
         if on_demand:
             pool.spawner.ended()  # still listed: a stop that comes now waits for the call that is taken here

@@ -5,7 +5,8 @@
 
 Guarantees: a call's clock runs from its start, retries and their waits included; nothing is sent for it but the call
 itself: the board tells when it began. Where an actor runs several calls at once, an async method is cancelled, and the
-process is ended only when nothing else runs in it, so that no other call is harmed.
+process is ended only when nothing else runs in it, so that no other call is harmed. A call is timed at the actor that
+has it now, and not at one that has died.
 Assumes: both sides share the machine's monotonic clock. Called by: the feed (`sent`), the member (`replied`), the pool.
 """
 
@@ -34,7 +35,7 @@ class TimeLimits:
         self._timer: Any = None
         self._due = inf
         self._closed = False
-        self._stuck: dict[Any, float] = {}  # members with calls past their time beside others -> since when
+        self._stuck: dict[Any, float] = {}  # feeds with calls past their time beside others -> since when
 
     def sent(self, calls: Iterable[Any]) -> None:
         """These are on their way: none can be past its time before its span is over."""
@@ -44,9 +45,10 @@ class TimeLimits:
 
     def replied(self, member: Any) -> None:
         """Some call of a member has ended: maybe the last one that kept its process from being ended."""
-        since = self._stuck.get(member)
+        feed = member.feed
+        since = self._stuck.get(feed)
         if since is not None and self._clock.now() >= since + _GRACE_S:
-            self._look_at_stuck(member)
+            self._look_at_stuck(feed)
 
     def close(self) -> None:
         with self._lock:
@@ -60,8 +62,13 @@ class TimeLimits:
                 return
             if self._timer is not None:
                 self._timer.cancel()
+            self._due, self._timer = inf, None
+            try:
+                self._timer = self._clock.call_at(when, self._look)
+            except RuntimeError as error:  # no thread for a timer: the next call that is sent tries again
+                log.warning("%s: its calls are not timed now: %s", self._pool.plan.name, error)
+                return
             self._due = when
-            self._timer = self._clock.call_at(when, self._look)
 
     def _look(self) -> None:
         with self._lock:
@@ -69,9 +76,10 @@ class TimeLimits:
         now = self._clock.now()
         again = inf
         for member in self._pool.supervisor.everybody():
-            channel = member.channel
-            if channel is None:
+            feed = member.feed
+            if feed is None:  # it is not there yet, or has died: what it held has ended, or is held by others
                 continue
+            channel = feed.channel
             for number, call in list(channel.under_way.items()):
                 span = self._methods[call.name].timeout_s
                 if span is None or call.done():
@@ -79,17 +87,17 @@ class TimeLimits:
                 began = channel.began_at(number)
                 due = (now if began is None else began) + span
                 if due <= now:
-                    self._expire(member, channel, call, span)
+                    self._expire(feed, call, span)
                 else:
                     again = min(again, due)
-        for member, since in list(self._stuck.items()):
+        for feed, since in list(self._stuck.items()):
             if now >= since + _GRACE_S:
-                self._look_at_stuck(member)
+                self._look_at_stuck(feed)
         if again < inf:
             self._arm(again)
 
-    def _expire(self, member: Any, channel: Any, call: Any, span: float) -> None:
-        name = f"{member}.{call.name}()"
+    def _expire(self, feed: Any, call: Any, span: float) -> None:
+        channel, name = feed.channel, f"{feed}.{call.name}()"
         alone = self._pool.plan.serial
         what = "Its process was ended, and another one is started" if alone else _BESIDE_OTHERS
         # Before its caller hears of it: what the caller then releases must not go to a process that is being ended.
@@ -105,20 +113,20 @@ class TimeLimits:
             channel.end(f"its end by call_timeout: {name} ran longer than {span:g} s")
         else:
             channel.interrupt(call)
-            self._stuck.setdefault(member, self._clock.now())
+            self._stuck.setdefault(feed, self._clock.now())
             self._arm(self._clock.now() + _GRACE_S)
 
-    def _look_at_stuck(self, member: Any) -> None:
+    def _look_at_stuck(self, feed: Any) -> None:
         """What is past its time and still runs keeps its process from being of use: it takes no more calls, gives back
         what has not begun, and is ended when nothing but such calls is left."""
-        channel = member.channel
+        channel = feed.channel
         calls = list(channel.under_way.values())
         late = [call for call in calls if call.done()]
-        if not late:
-            self._stuck.pop(member, None)
+        if not late or feed.member.feed is not feed:
+            self._stuck.pop(feed, None)
         elif len(late) == len(calls):
-            self._stuck.pop(member, None)
+            self._stuck.pop(feed, None)
             channel.end(f"its end by call_timeout: {late[0].name}() ran longer than that, and could not be cancelled")
         else:
-            member.leaving(channel)
+            feed.member.leaving(channel)
             channel.recall()

@@ -3,16 +3,17 @@
     runtime                               transport
     Job.serve / serve_async / serve_direct   <--  Transport.open(job) -> Channel       where the actor runs here
     Job.ready, Job.failed_to_build           <--  the other side says so               where it runs elsewhere
-    mailbox matches a call                   -->  Channel.give(call)
+    mailbox matches a call                   -->  Channel.give(call); where the actor runs elsewhere: send(calls)
     supervisor hears                         <--  Job.gone(channel, Gone(...)), exactly once per channel
 
 Guarantees each transport must keep (tests/transports holds the conformance kit):
 - `open` returns at once; what the actor does runs elsewhere (except `direct` transports, see there).
-- `give` never blocks or raises, may be called from any thread, also after `gone`, and keeps the order of its calls.
+- `give` never blocks or raises, may be called from any thread, also after `gone`, and keeps the order of its calls. So
+  does `send`.
 - `gone` comes exactly once, after the actor's context has ended or been lost, whatever the reason, and never polls. It
   never comes from within `give` of a call, whose caller may hold a mailbox's lock, nor after an `open` that raised.
 - `join` waits for that end; it is True also for one that ended before.
-Assumes: the runtime gives a call only to a channel that has credit, and None once, when no more will come.
+Assumes: the runtime gives a call only to a channel that has credit, and None when no more will come.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Job(Protocol):
     # Only where the actor runs elsewhere; none of them may block.
 
     def replied(self, channel: Any, ended: int, failed: int, seconds_each: float) -> None:
-        """Calls were replied to, and closed: there may be room for more."""
+        """Calls were replied to, and are closed after this: there may be room for more."""
 
     def given_back(self, channel: Any, calls: list[Any]) -> None:
         """Calls that had not begun wait again, in their order; maybe none."""
@@ -132,10 +133,17 @@ class Channel(ABC):
     @abstractmethod
     def give(self, call: Any) -> bool:
         """Hand over a call (None: no more will come). Returns whether there is credit for another; a direct channel
-        says False for a call that it did not run, since None came before."""
+        says False for a call that it did not run, since None came before. Where the actor runs elsewhere, calls go by
+        `send`, as many as there are, and only None comes here."""
 
     def undelivered(self) -> list[Any]:
-        """After `gone`: the calls that were given and that the actor never took, in their order."""
+        """The calls that it was given and that nobody else shows, in their order.
+
+        Here: those that the actor has not taken. Elsewhere: all that are not replied to. Those that never began are
+        reopened where that is known, which is once the actor has ended; those that ended by that are left out. May be
+        called before the end, and more than once; a call that is sent after the last look, once the channel is closed,
+        comes back by `Job.given_back`.
+        """
         return []
 
     def blames(self, call: Any) -> bool:

@@ -1,8 +1,8 @@
 """The board: a few numbers in memory that a child and its parent share, written by the child, read by the parent.
 
 It tells, also of a child that was killed, which calls had begun, since when, and at which attempt they were; at no
-cost but a store each. Calls of a channel are numbered from 1 in the order in which they were sent, and they start in
-that order, so one number says of every call whether it has begun.
+cost but a store each. Calls of a channel are numbered in the order in which they were sent, and they start in that
+order, so one number says of every call whether it has begun.
 
     [0] the last call that has begun    [2n + 2], [2n + 3] of call i, n = i % CALLS: when it began (monotonic ns),
                                         and the attempts begun
@@ -12,7 +12,8 @@ The replies are there for a child that dies right after it has sent them: what i
 own side, waiting for others or for zmq's thread.
 
 Guarantees: each number is written in one aligned store; the memory is anonymous and goes with its last holder.
-Assumes: at most `CALLS` calls are under way on one channel; CLOCK_MONOTONIC is one clock for the whole machine.
+Assumes: no two calls under way have the same n: the outbox passes over numbers whose place is taken. CLOCK_MONOTONIC is
+one clock for the whole machine.
 Called by: the child's calls, when they begin, which write here themselves; the channel reads.
 """
 
@@ -25,7 +26,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-CALLS = 4096  # more than may be under way on one channel
+CALLS = 4096  # places: more than calls may be under way on one channel
 _LENGTHS = 2 * CALLS + 2  # where the two lengths of what is kept stand
 _KEPT = 8 * (_LENGTHS + 2)
 _HALF = 32 << 10  # bytes: the replies of some milliseconds
@@ -64,9 +65,10 @@ class Board:
         last: int = self.numbers[0]
         return last
 
-    def began_at(self, number: int) -> float:
-        """When it began, by the monotonic clock, in seconds."""
-        return float(self.numbers[2 * (number % CALLS) + 2]) / 1e9
+    def began_at(self, number: int) -> float | None:
+        """When it began, by the monotonic clock, in seconds; None: the board is closed."""
+        nanoseconds: int = self.numbers[2 * (number % CALLS) + 2]
+        return nanoseconds / 1e9 if nanoseconds else None
 
     def attempts(self, number: int) -> int:
         """How many attempts had begun; 1 where it was never told."""

@@ -4,7 +4,9 @@
                 --large buffers--> aside: a helper thread copies them, and sends what came behind them, in order
 
 Guarantees: calls reach the child in the order of their numbers, and END after all of them. Nothing blocks: neither a
-child that takes nothing nor a copy of a gigabyte holds up who sends. A call that has ended before is not sent.
+child that takes nothing nor a copy of a gigabyte holds up who sends. A call that has ended before is not sent. Numbers
+rise, from 1; one whose place on the board is taken by a call that is still under way is passed over, so that the board
+tells of that call also when thousands have begun after it.
 What is sent after the end comes back to the job, once the supervisor has taken what was under way.
 Assumes: a call is a future of the runtime's, whose `args` are its encoded form and `kwargs` its buffers, or None.
 Called by: the channel.
@@ -21,6 +23,7 @@ from typing import Any, Final
 import zmq
 
 from concurry.transports import codec, parcel
+from concurry.transports.board import CALLS
 
 log = logging.getLogger("concurry")
 
@@ -45,6 +48,7 @@ class Outbox:
         self._send = parcel.sender(push)
         self._lock = allocate_lock()  # protects the fields here; innermost
         self._aside: deque[tuple[int, list[Any]] | None] = deque()  # what the helper sends; None: END
+        self._old: dict[int, int] = {}  # place on the board -> the call that had it when its turn came again
         self._closed = self._collected = False
 
     def send(self, calls: list[Any]) -> None:
@@ -65,7 +69,10 @@ class Outbox:
             return False
         if self._closed or self._aside:
             return False
-        self.last = number = self.last + 1
+        number = self.last + 1
+        if self._old or number - CALLS in self.under_way:
+            number = self._with_a_place(number)
+        self.last = number
         call.extra = self._channel
         self.under_way[number] = call
         try:
@@ -77,18 +84,34 @@ class Outbox:
     def _number(self, calls: list[Any]) -> None:
         first, under_way, channel = self.last + 1, self.under_way, self._channel
         number = self.last
+        numbered: list[Any] = []  # a message has one number for each: None where it is passed over
         for call in calls:
             number += 1
+            if self._old or number - CALLS in under_way:
+                number = self._with_a_place(number)
+                numbered.extend([None] * (number - first - len(numbered)))
+            numbered.append(call)
             call.extra = channel
             under_way[number] = call
         self.last = number
         if self._closed:
             return
         if self._aside or any(_size(call.kwargs) >= _ASIDE for call in calls):
-            self._put_aside((first, calls))
+            self._put_aside((first, numbered))
             return
-        for frames in self._messages(first, calls):
+        for frames in self._messages(first, numbered):
             self._put(frames)
+
+    def _with_a_place(self, first: int) -> int:
+        """The first number from here on whose place on the board is free. Under the lock."""
+        old = self._old
+        for number in range(first, first + CALLS):
+            place = number % CALLS
+            holder = old.pop(place, number - CALLS)
+            if holder not in self.under_way:
+                return number
+            old[place] = holder
+        return first  # there is none: more are under way than the board has room for
 
     def end(self) -> None:
         """No more calls will come: the child ends when it has run those that it has."""
@@ -106,6 +129,9 @@ class Outbox:
         carried: dict[int, Any] = {}
         begin, size = first, 0
         for number, call in enumerate(calls, first):
+            if call is None:
+                batch.append(_NOTHING)
+                continue
             encoded, buffers, what = call.args, call.kwargs, call.carried
             if encoded is None:  # it was ended meanwhile, such as by a cancel: its number goes unused
                 self.under_way.pop(number, None)

@@ -5,7 +5,7 @@
     hub:        the process sentinel (pidfd) --> Ending: what had been sent is taken first --> Job.gone
 
 Guarantees: see `base`. After its end the channel has left nothing behind: sockets, descriptors, memory, process.
-Assumes: the job bounds how many calls are under way (`board.CALLS` at most).
+Assumes: the job bounds how many calls are under way (fewer than `board.CALLS`).
 Called by: the feed (`send`, `give`), futures (`lead`, `interrupt`, `ask_back`), the supervisor (`kill`, `join`), hub.
 """
 
@@ -52,6 +52,7 @@ class ProcessChannel(Channel):
 
     Attributes:
         under_way: the calls that were sent and not replied to, by their number, in their order.
+        send: sends calls, which have begun as far as this process knows; never blocks, never raises.
         pid: of the child; 0 before it is born. memory: large buffers, both ways; large: from how many bytes on.
     """
 
@@ -88,7 +89,7 @@ class ProcessChannel(Channel):
             undo.add(lambda: self._monitor.close(linger=0))
             self._outbox = Outbox(self, job, gate.push)
             self.under_way = self._outbox.under_way
-            self.send = self._outbox.send  # type: ignore[method-assign]  # a step less on the way of each call
+            self.send = self._outbox.send  # a step less on the way of each call
             self.replies = Replies(
                 job.who,
                 gate.pull,
@@ -100,7 +101,7 @@ class ProcessChannel(Channel):
                 lambda: self.tell([control.AGAIN]),
             )
             self.lead = self.replies.lead
-            self._asking = Asking(self.under_way, self._has_begun, self.tell, self._given_back)
+            self._asking = Asking(self.under_way, self._has_begun, self.tell, partial(job.given_back, self))
             self._theirs = theirs
             undo.forget()
 
@@ -178,16 +179,9 @@ class ProcessChannel(Channel):
     # -- sending: from any thread --------------------------------------------------------------------------------------
 
     def give(self, call: Any) -> bool:
-        """None: no more calls will come, and the child ends when it has run those it has."""
-        if call is None:
-            self._outbox.end()
-        else:
-            self._outbox.send([call])
+        """None, always: no more calls will come, and the child ends when it has run those it has."""
+        self._outbox.end()
         return False
-
-    def send(self, calls: list[Any]) -> None:
-        """Send calls, which have begun as far as this process knows. Never blocks, never raises."""
-        self._outbox.send(calls)
 
     def tell(self, message: list[Any], fds: tuple[int, ...] = ()) -> None:
         """Send a message on the control line. Never blocks, never raises."""
@@ -254,7 +248,7 @@ class ProcessChannel(Channel):
             self._ending.expected = message[1]
             self._job.leaving(self)
         else:
-            parcel.heard(self.memory, message, fds)
+            self.memory.heard(message, fds)
 
     def _on_monitor(self, _: int) -> None:
         while True:
@@ -400,9 +394,6 @@ class ProcessChannel(Channel):
 
     def _has_begun(self, number: int) -> bool:
         return self._begun_at_end is not None or self._board.begun(number)
-
-    def _given_back(self, calls: list[Any]) -> None:
-        self._job.given_back(self, calls)
 
     def _let_go(self, serial: int) -> None:
         self._hub.call(self.memory.freed, [serial])  # in a finalizer: no lock may be taken here

@@ -2,7 +2,7 @@
 
 Guarantees: see `base`. Where Ray does not run it is started, or the cluster of RAY_ADDRESS joined, with a line in the
 log. What the cluster cannot give now is said at once: what was asked for, and what there is.
-Called by: the registry; the pool.
+Called by: the registry; the pool; `concurry.detached` (`start_ray`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 try:
-    import ray
+    import ray as ray  # also for who must not import it before this has said what is missing
 except ModuleNotFoundError as missing:
     if missing.name != "ray":
         raise
@@ -67,12 +67,7 @@ class RayTransport(Transport):
         self._opened: list[RayChannel] = []
 
     def open(self, job: Job) -> Channel:
-        if job.settings["ray"].get("lifetime") == "detached":
-            raise NotImplementedError(
-                f"{job.who}: lifetime='detached' is not in this version: the actors of a handle end with it. Keep the "
-                f"driver running, or make a detached actor with Ray itself"
-            )
-        start()
+        start_ray()
         self._opened = [channel for channel in self._opened if not (channel.is_ready or channel.join(0))]
         _look_for_room(job, 1 + len(self._opened))
         channel = RayChannel(job)
@@ -85,7 +80,7 @@ def _by_value(value: Any) -> Any:
     return Stored(value) if type(value) is ray.ObjectRef else value
 
 
-def start() -> None:
+def start_ray() -> None:
     """Start Ray, or join the cluster of RAY_ADDRESS, where neither is so yet."""
     if not ray.is_initialized():
         where = os.environ.get("RAY_ADDRESS")

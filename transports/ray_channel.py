@@ -32,8 +32,9 @@ from concurry.transports.asking import Asking
 from concurry.transports.base import Channel, Gone, Job
 from concurry.transports.closing import close_calls
 from concurry.transports.errors import WorkerInitError
+from concurry.transports.in_order import InOrder
 from concurry.transports.outbox import Outbox
-from concurry.transports.ray_host import BORN, ENDED, GROUPS, LARGE, PING, PONG, SEQUENCE, Host
+from concurry.transports.ray_host import ATTEMPT, BORN, ENDED, GROUPS, LARGE, PING, PONG, SEQUENCE, Host
 from concurry.transports.ray_push import RayParcel, RayPush
 
 log = logging.getLogger("concurry")
@@ -68,8 +69,8 @@ class RayChannel(Channel):
         self._working = allocate_lock()  # whose turn it is to do that
         self._pings: dict[int, Callable[[], object]] = {}
         self._numbers = itertools.count(1)
-        self._early: dict[int, bytes] = {}  # what came before its turn
-        self._next = 0
+        self._frames: InOrder[bytes] = InOrder()
+        self._attempts: dict[int, int] = {}  # of calls under way, where it is not the first
         self.is_ready = False
         self._node = ""
         self._fetching = 0  # large results that are on their way into the object store
@@ -143,18 +144,16 @@ class RayChannel(Channel):
 
     def _came(self, frame: bytes) -> None:
         """In the order in which it left: what comes with an exchange may pass what comes with a drain."""
-        self._early[int.from_bytes(frame[:SEQUENCE], "big")] = frame
-        while not self._closed and (frame := self._early.pop(self._next, b"")):
-            self._next += 1
-            self._take(memoryview(frame)[SEQUENCE:])
+        for due in self._frames.due(int.from_bytes(frame[:SEQUENCE], "big"), frame):
+            if not self._closed:
+                self._take(memoryview(due)[SEQUENCE:])
 
     def _take(self, frame: memoryview) -> None:
         items = codec.read(frame)
         _, mean_ns, told, _, _ = items[0]
         ended = []
         for number, status, how, body in items[1:]:
-            call = self.under_way.pop(number, None)
-            self._began.pop(number, None)
+            call = self._ends(number)
             if call is not None:
                 ended.append((call, status, how, body, None))
         if ended:
@@ -162,7 +161,14 @@ class RayChannel(Channel):
         if self._timed:
             self._note_begun()
         for message in told or ():
-            self._heard(message)
+            if not self._closed:  # after its end nobody would give back what it asks for
+                self._heard(message)
+
+    def _ends(self, number: int) -> Any:
+        """A call is under way no more. Gives it, where it was."""
+        self._began.pop(number, None)
+        self._attempts.pop(number, None)
+        return self.under_way.pop(number, None)
 
     def _edge(self) -> Any:
         return self._job.edge_to(self)
@@ -185,6 +191,9 @@ class RayChannel(Channel):
             self._job.leaving(self)
         elif kind == LARGE:
             self._fetch(message[1])
+        elif kind == ATTEMPT:
+            if message[1] in self.under_way:
+                self._attempts[message[1]] = message[2]
         elif kind == PONG:
             self._pings.pop(message[1], _nothing)()
         elif kind == ENDED:
@@ -201,8 +210,7 @@ class RayChannel(Channel):
     def _fetched(self, parcel: RayParcel, reply: bytes) -> None:
         self._fetching -= 1
         number, status, how, body = codec.read(reply)[0]
-        call = self.under_way.pop(number, None)
-        self._began.pop(number, None)
+        call = self._ends(number)
         if call is not None:
             told = partial(self._job.replied, self)
             close_calls(self._job.who, [(call, status, how, body, parcel)], 0.001, told, self._edge)
@@ -220,11 +228,18 @@ class RayChannel(Channel):
         if not self._ending.acquire(False):
             return
         self._blamed = {id(call) for call in itertools.islice(list(self.under_way.values()), self._width)}
+        for number, attempts in list(self._attempts.items()):
+            call = self.under_way.get(number)
+            if call is not None:
+                call.attempts_lost = attempts
         self._closed = True
         self._job.aside(partial(self._tell_the_end, error))  # it may start another: not on Ray's thread
 
     def _tell_the_end(self, error: BaseException | None) -> None:
         try:
+            with self._working:  # whoever takes in something has ended, or sees that this is closed
+                pass
+            self._work_off()
             self._outbox.close()
             reason = self._reason(error)
             if error is not None:
@@ -270,6 +285,7 @@ class RayChannel(Channel):
         self._expected = why
         late = threading.Timer(_LAST_WORDS_S, self.kill)  # where its method holds the interpreter
         late.daemon = True
+        late.name = "concurry-ending"
         late.start()
         self._job.leaving(self)
         self._asking.recall()
@@ -300,11 +316,8 @@ class RayChannel(Channel):
     # -- sending: from any thread --------------------------------------------------------------------------------------
 
     def give(self, call: Any) -> bool:
-        """None: no more calls will come."""
-        if call is None:
-            self._outbox.end()
-        else:
-            self.send([call])
+        """No more calls will come."""
+        self._outbox.end()
         return False
 
     def send(self, calls: list[Any]) -> None:

@@ -30,30 +30,32 @@ import msgpack
 import ray
 
 from concurry.transports import control, parcel, ray_refs
+from concurry.transports.asking import GivesBack
 from concurry.transports.board import CALLS
 from concurry.transports.codec import pack_failure, pack_result, read
+from concurry.transports.in_order import InOrder
 from concurry.transports.ray_refs import WithRefs, collecting, there
 
 # Kinds of message beside those of `control`: this side has ended; a large result is here; a question, and its answer;
-# the process that it is, and its node.
-ENDED, LARGE, PING, PONG, BORN = 18, 19, 20, 21, 22
+# the process that it is, and its node;
+# which attempt of a call begins, after its first.
+ENDED, LARGE, PING, PONG, BORN, ATTEMPT = 18, 19, 20, 21, 22, 23
 _HOLD_S = 0.005  # how long a reply may wait for others, while more calls stand ready
 _MANY = 64  # replies that need not wait for more
 SEQUENCE = 8  # bytes before each frame: its place among all that were sent
 
 
-class RayWire:
+class RayWire(GivesBack):
     """See `wire.Wire`, of which this is the counterpart: what the runtime asks of it stands there."""
 
     one_clock = False
 
     def __init__(self, who: str) -> None:
+        super().__init__(self.begun)
         self.who = who
         self.line = self
         self.board = self
         self.numbers = [0] * (2 * CALLS + 2)
-        self.asked_back: set[int] = set()
-        self.asking = allocate_lock()  # protects `asked_back`
         self.waiting: deque[Any] = deque()
         self.looks_for_more = False
         self.running: dict[int, Any] = {}
@@ -62,9 +64,8 @@ class RayWire:
         self.replied = 0
         self.kept: dict[int, tuple[bytes, list[Any]]] = {}  # large results that were not fetched yet
         self._in: SimpleQueue[Any] = SimpleQueue()
-        self._early: dict[int, Any] = {}  # what came before its turn
-        self._next = 0
-        self._arriving = allocate_lock()  # protects the two above, and the order of `_in`
+        self._frames: InOrder[Any] = InOrder()
+        self._arriving = allocate_lock()  # protects it, and the order of `_in`
         self._out: list[bytes] = []
         self._told: list[Any] = []
         self._ended = self._busy_ns = 0  # calls, since the last message
@@ -83,10 +84,8 @@ class RayWire:
         view = memoryview(frame)
         place = int.from_bytes(view[:SEQUENCE], "big")
         with self._arriving:
-            self._early[place] = (view[SEQUENCE:], refs, buffers)
-            while self._next in self._early:
-                self._in.put(self._early.pop(self._next))
-                self._next += 1
+            for due in self._frames.due(place, (view[SEQUENCE:], refs, buffers)):
+                self._in.put(due)
 
     def heard(self, packed: bytes) -> None:
         """A message on the line."""
@@ -95,27 +94,14 @@ class RayWire:
         if kind >= control.RUNTIME:
             self.on_message(message, [])
         elif kind == control.ASK_BACK:
-            self.send([control.ASKED_BACK, message[1], self._give_back(message[2])])
+            self.send([control.ASKED_BACK, message[1], self.give_back(message[2])])
         elif kind == control.INTERRUPT:
-            given = self._give_back(message[1])  # it may have come before its call, which then must never begin
+            given = self.give_back(message[1])  # it may have come before its call, which then must never begin
             if given:
                 self.send([control.ASKED_BACK, 0, given])  # nobody's question
             self.on_interrupt([number for number in message[1] if number not in given])
         elif kind == PING:
             self.send([PONG, message[1]])
-
-    def _give_back(self, numbers: list[int]) -> list[int]:
-        """Those of these calls that have not begun: now they never will."""
-        given: list[int] = []
-        with self.asking:
-            for number in numbers:
-                # First this, then the look; who begins a call does it the other way round.
-                self.asked_back.add(number)
-                if self.begun(number):
-                    self.asked_back.discard(number)
-                else:
-                    given.append(number)
-        return given
 
     # -- what goes out -------------------------------------------------------------------------------------------------
 
@@ -236,8 +222,11 @@ class RayWire:
         return self.replied
 
     def attempt_begins(self, number: int) -> None:
-        """Another attempt of a call begins."""
-        self.numbers[2 * (number % CALLS) + 3] += 1
+        """See `Wire.attempt_begins`. Nobody can look at these numbers after its end, so all but the first are told."""
+        place = 2 * (number % CALLS) + 3
+        self.numbers[place] += 1
+        if self.numbers[place] > 1:
+            self.send([ATTEMPT, number, self.numbers[place]])
 
     def begun(self, number: int) -> bool:
         """Whether a call has begun."""
@@ -245,14 +234,6 @@ class RayWire:
 
     def keep_for_many(self) -> None:
         """Nothing is kept here for an end that nobody could look at."""
-
-    def was_given_back(self, number: int) -> bool:
-        """See `Wire.was_given_back`."""
-        with self.asking:
-            if number in self.asked_back:
-                self.asked_back.discard(number)
-                return True
-            return False
 
 
 class Host:

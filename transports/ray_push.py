@@ -11,10 +11,8 @@ import itertools
 import pickle
 from typing import Any
 
-import ray
-
 from concurry.transports.ray_host import SEQUENCE
-from concurry.transports.ray_refs import there
+from concurry.transports.ray_refs import get, there
 
 
 class RayParcel:
@@ -28,7 +26,7 @@ class RayParcel:
 
     def open(self) -> list[Any]:
         """The buffers, mapped and not copied where they are on this node."""
-        return there(*ray.get(self.ref), writable=self._copies)
+        return there(*get(self.ref), writable=self._copies)
 
 
 class RayPush:

@@ -26,6 +26,7 @@ from concurry.transports import codec
 
 _now = threading.local()  # `collected`: the references of what this thread pickles, by name; not there otherwise
 copies = False  # in an actor's process: whether what arrives there may be written to
+on_loop = False  # in an actor that is an event loop: there `ray.get` complains, whichever thread calls it
 _arrived: weakref.WeakValueDictionary[str, _Held] = weakref.WeakValueDictionary()
 
 
@@ -64,6 +65,11 @@ def there(buffers: Any, refs: Any, *, writable: bool = False) -> list[Any]:
     return WithRefs(found, refs).arrive() if refs else found
 
 
+def get(ref: Any) -> Any:
+    """What a reference stands for; waits for it."""
+    return ref.future().result() if on_loop else ray.get(ref)
+
+
 class Stored:
     """What stands for a value in the store. `how`, `body`: what our codec made of it; None: it is Ray's own."""
 
@@ -83,7 +89,7 @@ def _leave(ref: Any) -> str:
 
 
 def _value(name: str, how: int | None, body: Any) -> Any:
-    found = ray.get(_arrived[name].ref)
+    found = get(_arrived[name].ref)
     if how is None:
         return found
     return codec.unpack_value(how, body, there(*found))

@@ -4,8 +4,9 @@
     control line, parent's pidfd --> ear (a thread): calls asked back, interrupts, shared memory; the end
 
 Guarantees: a reply is sent at once unless calls take microseconds and more of them wait; then many go together, and
-none waits longer than `_HOLD_NS` for a call that turns out to be slow: the ear sends what is left lying. With nothing
-to do nothing wakes. What is asked back has not begun and never will, or is not given back: the board decides.
+where one of them turns out to be slow, the ear sends what is left lying: before it has lain three times `_HOLD_NS`, if
+the call lets other threads run. With nothing to do nothing wakes. What is asked back has not begun and never will, or
+is not given back: the board decides.
 Assumes: `receive` is called by one thread; replies may come from any.
 Called by: `child` (makes it), the runtime's code in the child.
 """
@@ -27,6 +28,7 @@ from typing import Any, NoReturn
 import zmq
 
 from concurry.transports import codec, control, folder, parcel
+from concurry.transports.asking import GivesBack
 from concurry.transports.board import Board
 from concurry.transports.codec import read
 from concurry.transports.control import Control
@@ -35,7 +37,7 @@ from concurry.transports.events import event_of
 from concurry.transports.memory import Memory
 from concurry.transports.parcel import sender
 
-_HOLD_NS = 1_000_000  # how long a reply may wait for others
+_HOLD_NS = 1_000_000  # how long a reply may wait for others, while calls are quick
 _QUICK_NS = 100_000  # calls that take less, in the mean, are replied to in batches
 _MOST_HELD = 32  # replies: fewer than may be under way, so that the next calls come while these run
 _MUCH = 4096  # bytes: a reply of that length goes at once
@@ -47,7 +49,7 @@ class Stranger(Exception):
     """Somebody else than the parent serves a socket of ours."""
 
 
-class Wire:
+class Wire(GivesBack):
     """See the module's docstring.
 
     Attributes:
@@ -66,20 +68,19 @@ class Wire:
         self.board = Board(board_fd)
         self.board.close_fd()
         self.numbers = self.board.numbers
-        self.asked_back: set[int] = set()  # calls that were given back: they must not begin
-        self.asking = allocate_lock()  # protects `asked_back`
+        super().__init__(self.board.begun)
         self.waiting: deque[Any] = deque()  # calls that came and were not taken yet; the runtime's
         self.looks_for_more = False  # whether who takes calls looks for more before it waits; the runtime's
         self.running: dict[int, Any] = {}  # calls that run, by number; the runtime's
         self.on_message: Callable[[list[Any], list[int]], None] = _ignore
         self.on_interrupt: Callable[[list[int]], None] = _ignore
-        self.replied = 0  # calls
+        self.replied = 0  # calls whose replies were sent
         self._out: list[bytes] = []
         self._last: list[Any] = _NOTHING  # the frames of the last message, where that is too large for the board
-        self._out_lock = allocate_lock()  # protects `_out`, its socket and the lender
+        self._out_lock = allocate_lock()  # protects `_out`, `replied`, the socket and the lender
         self._held_since = 0  # ns
         self._mean_ns = 1e9
-        self._calls_ended = self._busy_ns = 0  # since the last message
+        self._busy_ns = self._told_ns = 0  # what calls took whose replies were held; and as far as that was told
         self._flushing = False  # whether the ear looks after the outbox now
         self._freed: deque[int] = deque()  # loans that nobody looks at any more
         self.memory = Memory(line.send, self._let_go, copies=boot["copies"])
@@ -162,20 +163,18 @@ class Wire:
     def reply(self, reply: bytes, buffers: list[memoryview] | None, begun_ns: int, now_ns: int) -> None:
         """Send a reply, now or with the next ones. `begun_ns`: when its call began, and now, by the monotonic clock."""
         busy_ns = now_ns - begun_ns
-        self._calls_ended += 1
-        self._busy_ns += busy_ns
         self._mean_ns += 0.2 * (busy_ns - self._mean_ns)
         if buffers is not None:
-            self._send_large(reply, buffers)
+            self._send_large(reply, buffers, busy_ns)
             return
         self.board.keep(reply)
         out = self._out
         if not out and not self.waiting:  # by far the most frequent, where calls come one by one
-            self._calls_ended = self._busy_ns = 0
-            self.replied += 1
-            with self._out_lock:
+            with self._out_lock:  # several calls at once all come here, or have large results
+                self.replied += 1
                 self._post(parcel.header(parcel.REPLIES, busy_ns) + reply)
             return
+        self._busy_ns += busy_ns
         out.append(reply)  # without the lock: who flushes takes away what it has seen, and no more
         if self._mean_ns < _QUICK_NS:
             held = len(out)
@@ -191,11 +190,12 @@ class Wire:
                 return
         self.flush()
 
-    def _send_large(self, reply: bytes, buffers: list[memoryview]) -> None:
+    def _send_large(self, reply: bytes, buffers: list[memoryview], busy_ns: int) -> None:
         self.flush()
         with self._out_lock:
             ref, sizes, frames = parcel.stow(self.memory.lender(), buffers, self.large)
-            self._last = [self._header(ref, sizes) + reply, *frames]
+            self.replied += 1
+            self._last = [parcel.header(parcel.REPLIES, busy_ns, None, ref, sizes) + reply, *frames]
             self._replies.send_multipart(self._last, copy=True)
 
     def _send_again(self) -> None:
@@ -210,21 +210,18 @@ class Wire:
         out = self._out
         if out:
             with self._out_lock:
-                batch = out[:]
+                batch, busy_ns = out[:], self._busy_ns
                 if batch:
                     del out[: len(batch)]
-                    self._post(self._header(None, None) + b"".join(batch))
+                    self.replied += len(batch)
+                    mean_ns = (busy_ns - self._told_ns) // len(batch)
+                    self._told_ns = busy_ns
+                    self._post(parcel.header(parcel.REPLIES, mean_ns) + b"".join(batch))
 
     def _post(self, frame: bytes) -> None:
         """Under the lock."""
         self._last = _NOTHING if len(frame) < _MUCH else [frame]  # the board has those that are smaller
         self._send(frame, parcel.NOBLOCK)
-
-    def _header(self, ref: Any, sizes: Any) -> bytes:
-        calls, spent = self._calls_ended, self._busy_ns
-        self._calls_ended = self._busy_ns = 0
-        self.replied += calls
-        return parcel.header(parcel.REPLIES, spent // calls if calls else 0, None, ref, sizes)
 
     def end(self) -> None:
         """All of it is sent: wait until it has gone out, and close."""
@@ -279,7 +276,8 @@ class Wire:
             if self._wake in ready:
                 os.eventfd_read(self._wake)
                 self._send_freed()
-            if not ready:
+            # Also between messages that come one after the other; but not at each wake-up: most are of quick calls.
+            if not ready or (self._flushing and self._lies_long()):
                 self._look_after_the_outbox()
 
     def _leave(self, watched: int) -> NoReturn:
@@ -299,8 +297,11 @@ class Wire:
             if not self._out:
                 return
             self._flushing = True
-        if time.monotonic_ns() - self._held_since >= _HOLD_NS:
+        if self._lies_long():
             self.flush()
+
+    def _lies_long(self) -> bool:
+        return time.monotonic_ns() - self._held_since >= _HOLD_NS
 
     def _send_freed(self) -> None:
         freed: list[int] = []
@@ -314,42 +315,22 @@ class Wire:
         if kind >= control.RUNTIME:
             self.on_message(message, fds)
         elif kind == control.ASK_BACK:
-            self.line.send([control.ASKED_BACK, message[1], self._give_back(message[2])])
+            self.line.send([control.ASKED_BACK, message[1], self.give_back(message[2])])
         elif kind == control.AGAIN:
             self._send_again()
         elif kind == control.INTERRUPT:
             self.on_interrupt(message[1])
         else:
-            parcel.heard(self.memory, message, fds)
-
-    def _give_back(self, numbers: list[int]) -> list[int]:
-        """Those of these calls that have not begun: now they never will."""
-        given: list[int] = []
-        with self.asking:
-            for number in numbers:
-                # First this, then the look at the board; who begins a call does it the other way round.
-                self.asked_back.add(number)
-                if self.board.begun(number):
-                    self.asked_back.discard(number)
-                else:
-                    given.append(number)
-        return given
+            self.memory.heard(message, fds)
 
     def attempt_begins(self, number: int) -> None:
-        """Another attempt of a call begins; the first one is counted when the call does."""
+        """An attempt of a call begins; told of the first one too, where attempts are counted."""
         self.board.attempt(number)
 
     def total(self) -> int:
-        """How many calls were replied to."""
-        return self.replied + self._calls_ended
-
-    def was_given_back(self, number: int) -> bool:
-        """Whether a call was given back, and must not run. Asked after it was marked on the board."""
-        with self.asking:
-            if number in self.asked_back:
-                self.asked_back.discard(number)
-                return True
-            return False
+        """How many calls were replied to, also where their replies are held."""
+        with self._out_lock:
+            return self.replied + len(self._out)
 
 
 _FAILURES = (

@@ -243,6 +243,68 @@ def test_a_call_that_kills_its_worker_among_good_ones(
     assert noted(tmp_path / "ran") == {"started": starts}
 
 
+def test_what_one_that_hears_nothing_held_goes_on_in_its_order(process: Any, tmp_path: Path) -> None:
+    worker, path = process(max_workers=2, max_restarts=0), tmp_path / "order"
+    wait([worker.echo(n) for n in range(400)], timeout=20)  # quick calls: they are sent ahead
+    stopped, _ = worker.__dict__["_pool"].members
+    pid, held = stopped.channel.pid, stopped.channel.under_way
+    os.kill(pid, signal.SIGSTOP)
+    left = {worker.note(str(path), n) for n in range(200)}
+    while len(left) > len(held):  # the other one has done the rest, and has what is held here asked for
+        done, left = wait(left, timeout=20, return_when="FIRST_COMPLETED")
+        assert done, "nothing comes any more"
+    assert len(left) > 2
+    before = len(noted(path))
+    kill(pid)
+    wait(left, timeout=20)
+    after = [int(line) for line in path.read_text().split()][before:]
+    assert len(after) >= len(left) - 1
+    assert after == sorted(after)
+
+
+def test_a_call_that_goes_on_elsewhere_is_not_timed_by_the_dead(process: Any, pids: Any, pipe: Any) -> None:
+    retried = {"num_retries": 1, "retry_wait": 0.0, "retry_on": [WorkerDiedError]}
+    worker, began, go = process(max_workers=2, max_restarts=0, call_timeout=30, **retried), pipe(), pipe()
+    pool = worker.__dict__["_pool"]
+    limits = pool.elsewhere.time_limits
+    held = worker.hold(began.path, go.path)
+    first = int(began.wait())
+    dead = next(member for member in pool.members if member.channel.pid == first)
+    kill(first)
+    assert int(began.wait()) != first
+    assert dead.channel.join(20)
+    limits._timer.cancel()
+    limits._look()  # as its timer does, for a call that was sent before
+    assert not held.done()
+    assert dead.channel.under_way == {}
+    assert [each["running"] for each in pool.stats()["workers"]] == [each is not dead for each in pool.members]
+    go.tell()
+    assert held.result(20) == "held"
+
+
+def test_a_call_whose_arguments_only_its_worker_can_rebuild_is_lost(process: Any, outcome: Any) -> None:
+    """Its policy's predicates are asked in this process, and shown the arguments."""
+
+    def rebuilt(pid: int) -> str:
+        if os.getpid() == pid:
+            raise ValueError("not here")
+        return "there"
+
+    class Odd:
+        def __reduce__(self) -> Any:
+            return rebuilt, (os.getpid(),)
+
+    def dies(what: str) -> None:
+        assert what == "there"
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    worker = process(num_retries=3, retry_wait=0.0, retry_on=[lambda exception, **_: True])
+    error = outcome(worker.call(dies, Odd()))
+    assert type(error) is WorkerDiedError
+    assert "not here" in error.__notes__[0]
+    assert worker.echo(1).result(20) == 1
+
+
 def test_many_calls_that_kill_their_worker_are_charged_for_it(process: Any) -> None:
     """Rule 4: a batch with many bad inputs ends with each of them failed and all others answered."""
     worker = process(max_restarts=1)

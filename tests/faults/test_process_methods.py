@@ -26,6 +26,7 @@ from concurry import (
     WorkerDiedError,
     WorkerInitError,
 )
+from concurry.transports.board import CALLS
 from tests.names import steady
 from tests.odd import (
     ExitsWhenPickled,
@@ -138,6 +139,23 @@ def test_a_method_that_exceeds_its_address_space(process: Any) -> None:
     worker = process()
     future = worker.call(takes_too_much)
     assert type(fails_alone(worker, future, [worker.echo(n) for n in range(5)])) is MemoryError
+
+
+# -- F05: it hangs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_method_that_hangs_while_thousands_pass_it_is_known_by_its_own_time(process: Any, pipe: Any) -> None:
+    worker, began, go = process(max_concurrency=2), pipe(), pipe()
+    held = worker.hold(began.path, go.path)
+    began.wait()
+    channel = worker.__dict__["_pool"].members[0].channel
+    (number,) = channel.under_way
+    since = channel.began_at(number)
+    assert [each.result(20) for each in [worker.echo(n) for n in range(CALLS + 5)]] == list(range(CALLS + 5))
+    assert list(channel.under_way) == [number]
+    assert channel.began_at(number) == since
+    go.tell()
+    assert held.result(20) == "held"
 
 
 # -- F05: it raises ----------------------------------------------------------------------------------------------------

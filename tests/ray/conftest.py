@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import Pipe, _acts, are_gone, outcome_of
+from tests.faults.conftest import Pipe, _acts, are_gone, outcome_of, script
 from tests.with_ray import WITH_RAY
 
 if not WITH_RAY:
     collect_ignore_glob = ["test_*.py"]
 
+__all__ = ["script"]  # a fixture
 PATIENCE_S = 60.0  # Ray starts a process in seconds on a busy machine
 
 

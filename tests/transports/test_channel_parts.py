@@ -1,4 +1,4 @@
-"""Parts of a process channel by themselves: who receives replies, what is asked back, what is held back."""
+"""Parts of a process channel by themselves: who receives replies, what is asked back, what the board tells."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import zmq
 
 from concurry.transports import codec, parcel
 from concurry.transports.asking import Asking
+from concurry.transports.board import Board
 from concurry.transports.replies import Replies
-from concurry.transports.wire import Wire
 
 
 class Call:
@@ -145,23 +145,71 @@ def test_a_cancel_that_is_open_suppresses_no_recall() -> None:
     assert [message[2] for message in asked] == [[1], [1, 2]]
 
 
-def test_the_ear_does_not_forget_a_reply_that_is_held_as_it_looks() -> None:
-    """At the very moment at which the ear finds the outbox empty, the child's main thread holds a reply, and looks
-    whether the ear has to be woken."""
-    wire: Any = Wire.__new__(Wire)
-    woken: list[bool] = []
+def test_an_answer_that_comes_while_it_is_being_asked_ends_the_recall() -> None:
+    asked: list[Any] = []
 
-    class Out(list[bytes]):
-        def __bool__(self) -> bool:
-            found = len(self) > 0
-            if not found:  # what `Wire.reply` does on the other thread
-                self.append(b"held")
-                woken.extend([True] if not wire._flushing else [])
-            return found
+    def tell(message: list[Any]) -> None:
+        asked.append(message)
+        if len(asked) == 1:  # another thread's doing: the child's answer, which the hub takes in
+            asking.answer(message[1], [])
 
-    wire._out_lock = threading.Lock()
-    wire._out = Out()
-    wire._flushing = True
-    wire._held_since = 0
-    wire._look_after_the_outbox()
-    assert wire._flushing or woken
+    asking = Asking({1: Call()}, lambda number: False, tell, lambda calls: None)
+    asking.recall()
+    asking.recall()
+    assert len(asked) == 2, "the first one is over"
+
+
+def test_a_recall_that_is_wished_while_another_looks_is_made_after() -> None:
+    under_way = {1: Call(), 2: Call()}
+    asked: list[Any] = []
+
+    def begun(number: int) -> bool:
+        if len(under_way) == 2:  # another thread's doing, as this one looks
+            under_way[3] = Call()
+            asking.recall()
+        return number == 1
+
+    asking = Asking(under_way, begun, asked.append, lambda calls: None)
+    asking.recall()
+    assert [message[2] for message in asked] == [[2]]
+    asking.answer(asked[0][1], [])
+    assert [message[2] for message in asked] == [[2], [2, 3]]
+
+
+def test_a_recall_that_finds_nothing_looks_again_where_that_was_wished_meanwhile() -> None:
+    under_way = {1: Call()}
+    asked: list[Any] = []
+
+    def begun(number: int) -> bool:
+        if len(under_way) == 1:  # another thread's doing, as this one looks
+            under_way[2] = Call()
+            asking.recall()
+        return number == 1
+
+    asking = Asking(under_way, begun, asked.append, lambda calls: None)
+    asking.recall()
+    assert [message[2] for message in asked] == [[2]]
+
+
+def test_a_recall_that_is_interrupted_keeps_nobody_from_the_next() -> None:
+    asked: list[Any] = []
+
+    def tell(message: list[Any]) -> None:
+        asked.append(message)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+
+    asking = Asking({1: Call()}, lambda number: False, tell, lambda calls: None)
+    with pytest.raises(KeyboardInterrupt):
+        asking.recall()
+    asking.recall()
+    assert len(asked) == 2
+
+
+def test_a_closed_board_does_not_tell_when_a_call_began() -> None:
+    board = Board()
+    board.numbers[0], board.numbers[4] = 1, 5_000_000_000
+    assert board.began_at(1) == 5.0
+    board.close()
+    assert board.begun(1)
+    assert board.began_at(1) is None, "it did not begin when the machine did"
