@@ -105,7 +105,18 @@ def find(cls: type[W], name: str, namespace: str | None) -> Handle[W]:
 def _connect(keeper: Any, cls: type[W], name: str, timeout_s: float) -> Handle[W]:
     link = _link(keeper, name)
     try:
-        theirs, reply = ray.get(keeper.connect.remote(link.session), timeout=timeout_s)
+        uid, ticket, options, facts = _ask(keeper, link.session, cls, name, timeout_s)
+        link.open()
+    finally:
+        link.close_unopened()
+    with luggage.Arriving(link.edge, [ticket]):
+        return remote_handle.arrived(uid, ticket, cls, options, facts)
+
+
+def _ask(keeper: Any, session: str, cls: type[Any], name: str, timeout_s: float) -> Any:
+    """What makes a handle."""
+    try:
+        theirs, reply = ray.get(keeper.connect.remote(session), timeout=timeout_s)
     except AttributeError:
         raise TypeError(f"{cls.__name__}.get_actor({name!r}): that is an actor of somebody else's") from None
     except ray.exceptions.GetTimeoutError:
@@ -120,10 +131,7 @@ def _connect(keeper: Any, cls: type[W], name: str, timeout_s: float) -> Handle[W
         raise codec.unpack_failure(how, body)
     if theirs != cls.__qualname__:
         raise TypeError(f"{cls.__name__}.get_actor({name!r}): the worker of that name is of class {theirs}")
-    uid, ticket, options, facts = reply
-    link.open()
-    with luggage.Arriving(link.edge, [ticket]):
-        return remote_handle.arrived(uid, ticket, cls, options, facts)
+    return reply
 
 
 # -- the driver's side -------------------------------------------------------------------------------------------------
@@ -147,6 +155,13 @@ class Link:
             opened, self._opened = self._opened, True
         if not opened:
             self._drain()
+
+    def close_unopened(self) -> None:
+        """Nobody has come by it."""
+        with self._lock:
+            opened = self._opened
+        if not opened:
+            self._over(None)
 
     def _send(self, message: list[Any]) -> None:
         with self._lock:

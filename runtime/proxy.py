@@ -20,6 +20,7 @@ from concurry.runtime.intake import Intake
 from concurry.runtime.notifier import helper
 from concurry.runtime.plan import Plan
 from concurry.transports import codec
+from concurry.transports.errors import WorkerError
 
 
 class Proxy:
@@ -56,7 +57,12 @@ class Proxy:
         """Whether calls are accepted."""
         if self.edge.forked or self.edge.gone is not None:
             return False
-        return bool(self.ask("is_alive"))
+        try:
+            return bool(self.ask("is_alive"))
+        except WorkerError:
+            if self.edge.gone is None:
+                raise
+            return False  # its process has ended meanwhile
 
     def stats(self) -> dict[str, Any]:
         """The pool's figures."""

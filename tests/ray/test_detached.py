@@ -119,9 +119,10 @@ def _keeper_pid(name: str) -> int | None:
     import ray
 
     try:
-        return ray.get(keeper(name).__ray_call__.remote(lambda _: os.getpid()), timeout=PATIENCE_S)
+        pid: int = ray.get(keeper(name).__ray_call__.remote(lambda _: os.getpid()), timeout=PATIENCE_S)
     except (ValueError, ray.exceptions.RayActorError):  # it has ended
         return None
+    return pid
 
 
 def _pid_of(handle: Any) -> int | None:
