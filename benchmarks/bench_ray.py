@@ -393,25 +393,26 @@ def rows(quick: bool) -> list[dict[str, Any]]:
             ]
         sleepers = 3 if quick else 8  # starting an actor is what takes time here
         ideal_s = naps * NAP_S / sleepers
+        several = 1 if quick else 3
         with native(sleepers) as actors, ours(sleepers) as pool:
-            beside_native = pairs(
-                lambda: naps_ours(pool, naps), lambda: naps_native(actors, naps), repeat=1 if quick else 3
-            )
+            beside_native = pairs(lambda: naps_ours(pool, naps), lambda: naps_native(actors, naps), repeat=several)
+            beside_ideal = pairs(lambda: naps_ours(pool, naps), lambda: naps_of_threads(sleepers, naps), repeat=several)
         found += [
             row(
-                f"ray, {sleepers} actors: {naps:,} calls of 1 ms sleep / the ideal time",
-                Pair(beside_native.ours, ideal_s, beside_native.ours / ideal_s),
+                # A sleep of 1 ms takes longer than that, whoever calls it: what is ideal is measured.
+                f"ray, {sleepers} actors: {naps:,} calls of 1 ms sleep / the sleeping alone, in {sleepers} threads",
+                beside_ideal,
                 at_least=1.1,
                 unit="s",
                 better="lower",
             ),
-            row("the same / native", beside_native, unit="s", better="lower"),
             row(
-                f"the sleeping alone, {sleepers} threads / the ideal time",
-                Pair(alone := naps_of_threads(sleepers, naps), ideal_s, alone / ideal_s),
+                f"the same / {naps:,} x 1 ms / {sleepers}",
+                Pair(beside_ideal.ours, ideal_s, beside_ideal.ours / ideal_s),
                 unit="s",
                 better="lower",
             ),
+            row("the same / native", beside_native, unit="s", better="lower"),
         ]
         with native(3) as actors, ExitStack() as three:
             workers = [three.enter_context(ours(1)) for _ in range(3)]

@@ -55,14 +55,17 @@ class Proxy:
 
     def alive(self) -> bool:
         """Whether calls are accepted."""
-        if self.edge.forked or self.edge.gone is not None:
+        if self.edge.forked or self._has_gone():
             return False
         try:
             return bool(self.ask("is_alive"))
         except WorkerError:
-            if self.edge.gone is None:
+            if not self._has_gone():  # else it has ended meanwhile
                 raise
-            return False  # its process has ended meanwhile
+            return False
+
+    def _has_gone(self) -> bool:
+        return self.edge.gone is not None
 
     def stats(self) -> dict[str, Any]:
         """The pool's figures."""

@@ -29,12 +29,13 @@ from ray.exceptions import ActorDiedError, RayError
 
 from concurry.transports import codec, control
 from concurry.transports.asking import Asking
-from concurry.transports.base import Channel, Gone, Job
+from concurry.transports.base import Channel, Job
 from concurry.transports.closing import close_calls
 from concurry.transports.errors import WorkerInitError
 from concurry.transports.in_order import InOrder
 from concurry.transports.outbox import Outbox
-from concurry.transports.ray_host import ATTEMPT, BORN, ENDED, GROUPS, LARGE, PING, PONG, SEQUENCE, Host
+from concurry.transports.ray_end import why
+from concurry.transports.ray_host import ATTEMPT, BESIDE, BORN, ENDED, GROUPS, LARGE, PING, PONG, SEQUENCE, Host
 from concurry.transports.ray_push import RayParcel, RayPush
 
 log = logging.getLogger("concurry")
@@ -69,11 +70,12 @@ class RayChannel(Channel):
         self._working = allocate_lock()  # whose turn it is to do that
         self._pings: dict[int, Callable[[], object]] = {}
         self._numbers = itertools.count(1)
-        self._frames: InOrder[bytes] = InOrder()
+        self._frames: InOrder[tuple[bytes, Any]] = InOrder()
         self._attempts: dict[int, int] = {}  # of calls under way, where it is not the first
         self.is_ready = False
         self._node = ""
         self._fetching = 0  # large results that are on their way into the object store
+        self._brings_large = False  # whether the last result was large
         self._last_begun: int | None = None  # the last call that the actor began, where it ended as it was asked to
         self._ended = self._closed = False
         self._unbuilt: bytes | None = None
@@ -131,8 +133,12 @@ class RayChannel(Channel):
             self.lost(error)
 
     def exchange(self, frame: bytes, beside: list[Any]) -> None:
-        """One call to an idle actor."""
-        self.expect(self.actor.exchange.remote(frame, *beside), self._came)
+        """One call to an idle actor. Where the last result was large, with a slot for such a one: it spares a fetch."""
+        if self._brings_large:
+            reply, large = self.actor.exchange_large.remote(frame, *beside)
+            self.expect(reply, partial(self._came, large=large))
+        else:
+            self.expect(self.actor.exchange.remote(frame, *beside), self._came)
 
     def _drain(self) -> None:
         self.expect(self.actor.drain.remote(), self._drained)
@@ -142,13 +148,13 @@ class RayChannel(Channel):
         if not self._ended and not self._closed:
             self._drain()
 
-    def _came(self, frame: bytes) -> None:
+    def _came(self, frame: bytes, large: Any = None) -> None:
         """In the order in which it left: what comes with an exchange may pass what comes with a drain."""
-        for due in self._frames.due(int.from_bytes(frame[:SEQUENCE], "big"), frame):
+        for due in self._frames.due(int.from_bytes(frame[:SEQUENCE], "big"), (frame, large)):
             if not self._closed:
-                self._take(memoryview(due)[SEQUENCE:])
+                self._take(memoryview(due[0])[SEQUENCE:], due[1])
 
-    def _take(self, frame: memoryview) -> None:
+    def _take(self, frame: memoryview, large: Any) -> None:
         items = codec.read(frame)
         _, mean_ns, told, _, _ = items[0]
         ended = []
@@ -157,12 +163,13 @@ class RayChannel(Channel):
             if call is not None:
                 ended.append((call, status, how, body, None))
         if ended:
+            self._brings_large = False
             close_calls(self._job.who, ended, mean_ns / 1e9, partial(self._job.replied, self), self._edge)
         if self._timed:
             self._note_begun()
         for message in told or ():
             if not self._closed:  # after its end nobody would give back what it asks for
-                self._heard(message)
+                self._heard(message, large)
 
     def _ends(self, number: int) -> Any:
         """A call is under way no more. Gives it, where it was."""
@@ -173,7 +180,7 @@ class RayChannel(Channel):
     def _edge(self) -> Any:
         return self._job.edge_to(self)
 
-    def _heard(self, message: list[Any]) -> None:
+    def _heard(self, message: list[Any], large: Any) -> None:
         kind = message[0]
         if kind >= control.RUNTIME:
             self._job.message(self, message, [])
@@ -191,6 +198,8 @@ class RayChannel(Channel):
             self._job.leaving(self)
         elif kind == LARGE:
             self._fetch(message[1])
+        elif kind == BESIDE:
+            self._large(message[1], large)
         elif kind == ATTEMPT:
             if message[1] in self.under_way:
                 self._attempts[message[1]] = message[2]
@@ -205,16 +214,22 @@ class RayChannel(Channel):
         """A large result becomes an object of this process; only then its call is done."""
         self._fetching += 1
         reply, buffers = self.actor.fetch.remote(key)
-        self.expect(reply, partial(self._fetched, RayParcel(buffers, copies=self._copies)))
+        self.expect(reply, partial(self._fetched, buffers))
 
-    def _fetched(self, parcel: RayParcel, reply: bytes) -> None:
+    def _fetched(self, buffers: Any, reply: bytes) -> None:
         self._fetching -= 1
+        self._large(reply, buffers)
+        self._end_if_over()
+
+    def _large(self, reply: bytes, buffers: Any) -> None:
+        """A large result has come: its reply, and the reference to the rest."""
+        self._brings_large = True
+        parcel = RayParcel(buffers, copies=self._copies)
         number, status, how, body = codec.read(reply)[0]
         call = self._ends(number)
         if call is not None:
             told = partial(self._job.replied, self)
             close_calls(self._job.who, [(call, status, how, body, parcel)], 0.001, told, self._edge)
-        self._end_if_over()
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
@@ -241,7 +256,7 @@ class RayChannel(Channel):
                 pass
             self._work_off()
             self._outbox.close()
-            reason = self._reason(error)
+            reason = why(error, self._expected, self.pid or None, self._node, killed=self._killed)
             if error is not None:
                 self._kill()  # it may be alive, and nobody hears it any more
             self._asking.close()
@@ -256,16 +271,6 @@ class RayChannel(Channel):
         finally:
             del self.actor
             self._over.set()
-
-    def _reason(self, error: BaseException | None) -> Gone:
-        if self._expected is not None:
-            return Gone(expected=self._expected, killed_by_us=self._killed)
-        if error is None:
-            return Gone()
-        if self._killed:
-            return Gone(pid=self.pid or None, signal="SIGKILL", killed_by_us=True)
-        where = f" on node {self._node}" if self._node else ""
-        return Gone(cause=error, pid=self.pid or None, said=f"what Ray says{where}: {_briefly(error)}")
 
     def _kill(self) -> None:
         self._killed = True
@@ -393,14 +398,6 @@ class RayChannel(Channel):
             return str(ray.get(self.actor.stacks.remote(), timeout=_STACKS_S))
         except (RayError, AttributeError) as error:
             return f"its stacks cannot be had: {error}\n"
-
-
-def _briefly(error: BaseException) -> str:
-    """Ray's reason without the paragraphs around it."""
-    text = " ".join(str(error).split())
-    for begin in ("The actor is dead because ", "The actor died because "):
-        text = text[text.find(begin) + len(begin) :] if begin in text else text
-    return f"{type(error).__name__}: {text.partition(' Some common causes')[0]}"
 
 
 def _nothing(*_: Any) -> None:

@@ -1,6 +1,7 @@
 """The Ray actor in which an actor of ours lives, and its wire: messages come in by three Ray methods, go out by two.
 
-    exchange (an idle actor is given one call) --+                          +--> the return value of `exchange`
+    exchange (an idle actor is given one call) --+                          +--> the return value of `exchange`, which
+                                                 |                          |    has a second slot for a large result
     push     (many calls to a busy one) ---------+--> in order --> THE loop-+
     tell     (what must be heard meanwhile)                                 +--> the return value of `drain`, kept open
 
@@ -38,9 +39,9 @@ from concurry.transports.ray_refs import WithRefs, collecting, there
 
 # Kinds of message beside those of `control`: this side has ended; a large result is here; a question, and its answer;
 # the process that it is, and its node;
-# which attempt of a call begins, after its first.
-ENDED, LARGE, PING, PONG, BORN, ATTEMPT = 18, 19, 20, 21, 22, 23
-_HOLD_S = 0.005  # how long a reply may wait for others, while more calls stand ready
+# which attempt of a call begins, after its first; a large result is in the other slot of this very call.
+ENDED, LARGE, PING, PONG, BORN, ATTEMPT, BESIDE = 18, 19, 20, 21, 22, 23, 24
+_HOLD_S = 0.025  # how long a reply may wait for others, while more calls stand ready
 _MANY = 64  # replies that need not wait for more
 SEQUENCE = 8  # bytes before each frame: its place among all that were sent
 
@@ -120,8 +121,9 @@ class RayWire(GivesBack):
                 self._takers.insert(0 if first else len(self._takers), waits)
         return waits
 
-    def take(self, waits: Any) -> bytes:
-        """Wait until there is something to go out, and take all of it; maybe another one was quicker."""
+    def take(self, waits: Any) -> tuple[int, list[bytes], list[Any], int]:
+        """Wait until there is something to go out, and take all of it; maybe another one was quicker. Gives its place,
+        the replies, the messages, and the mean time of the calls in nanoseconds."""
         waits.acquire()
         if self._more_to_come():
             self._full.acquire(True, _HOLD_S)
@@ -131,8 +133,7 @@ class RayWire(GivesBack):
             out, told, ended, busy_ns = self._out, self._told, self._ended, self._busy_ns
             self._out, self._told = [], []
             self._ended = self._busy_ns = 0
-        header = parcel.header(parcel.REPLIES, busy_ns // ended if ended else 0, told or None)
-        return place.to_bytes(SEQUENCE, "big") + header + (out[0] if len(out) == 1 else b"".join(out))
+        return place, out, told, busy_ns // ended if ended else 0
 
     def _more_to_come(self) -> bool:
         """Whether replies may wait for others: only where calls stand ready to run."""
@@ -270,7 +271,19 @@ class Host:
         """Take a call, and bring back what is ready first."""
         waits = self._wire.enter(first=True)
         self._wire.arrive(frame, refs, buffers)
-        return self._wire.take(waits)
+        return _packed(*self._wire.take(waits))
+
+    def exchange_large(self, frame: bytes, refs: Any = None, *buffers: Any) -> tuple[bytes, Any]:
+        """The same, and the first large result with it, if there is one."""
+        waits = self._wire.enter(first=True)
+        self._wire.arrive(frame, refs, buffers)
+        place, out, told, mean_ns = self._wire.take(waits)
+        large = next((at for at, message in enumerate(told) if message[0] == LARGE), None)
+        beside = None
+        if large is not None:
+            reply, beside = self.fetch(told[large][1])
+            told[large] = [BESIDE, reply]
+        return _packed(place, out, told, mean_ns), beside
 
     def push(self, frame: bytes) -> None:
         """Take calls."""
@@ -282,7 +295,7 @@ class Host:
 
     def drain(self) -> bytes:
         """Bring back what is ready, as soon as there is anything."""
-        return self._wire.take(self._wire.enter(first=False))
+        return _packed(*self._wire.take(self._wire.enter(first=False)))
 
     def tell(self, packed: bytes) -> None:
         """Hear a message."""
@@ -302,8 +315,15 @@ class Host:
         )
 
 
+def _packed(place: int, out: list[bytes], told: list[Any], mean_ns: int) -> bytes:
+    """What goes out, as a frame."""
+    header = parcel.header(parcel.REPLIES, mean_ns, told or None)
+    return place.to_bytes(SEQUENCE, "big") + header + (out[0] if len(out) == 1 else b"".join(out))
+
+
 _METHODS = (  # method, its concurrency group, return values
     ("exchange", "exchange", 1),
+    ("exchange_large", "exchange", 2),
     ("push", "push", 0),
     ("push_large", "push", 1),
     ("drain", "drain", 1),
