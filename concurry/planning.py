@@ -13,6 +13,7 @@ from concurry.methods import ends_itself
 from concurry.options import Options, cores
 from concurry.runtime.actor import building
 from concurry.runtime.balancing import BY_NAME
+from concurry.runtime.enums import ExecutionMode
 from concurry.runtime.plan import Init, Method, Plan
 from concurry.runtime.restart import Intensity
 from concurry.transports.base import Transport
@@ -99,6 +100,7 @@ def make_plan(
         exit_timeout_s=options.exit_timeout,
         most_held=_most_held(options),
         settings=_settings(options, transport) if transport.elsewhere else {},
+        future=_future(options.mode),
     )
     return plan, transport
 
@@ -111,6 +113,15 @@ def _retries(options: Options, methods: Mapping[str, bool], name: str) -> tuple[
 
     compiled = compile_policies(options, methods, name)
     return compiled.policies, compiled.named
+
+
+def _future(mode: ExecutionMode) -> Any:
+    """What the futures of its calls are, where it is not what goes without saying."""
+    if mode is not ExecutionMode.Ray:
+        return None
+    from concurry.runtime.wire_future import RayWireFuture
+
+    return RayWireFuture
 
 
 def _most_held(options: Options) -> int | None:

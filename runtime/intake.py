@@ -47,6 +47,7 @@ class Intake:
         unwrap: bool,
         encode: Callable[[Any], None] | None = None,
         result_of: Callable[[Any], Any] = Transport.result_of,
+        future: Any = None,
     ) -> None:
         self.mailbox = mailbox
         self.bound = bound
@@ -58,6 +59,7 @@ class Intake:
         self._unwrap = unwrap
         self._encode = encode  # for actors elsewhere: brings a call into the form in which it is sent
         self._result_of = result_of
+        self._future = future  # their class; None: WireFuture
         self._draining = False
 
     # -- accepting -----------------------------------------------------------------------------------------------
@@ -99,7 +101,8 @@ class Intake:
         from concurry.runtime.wire_future import WireFuture
         from concurry.transports.codec import pack_scalars
 
-        new, cls, plain, pending = WireFuture.__new__, WireFuture, PLAIN, PENDING
+        cls: type[WireFuture[Any]] = self._future or WireFuture
+        new, plain, pending = cls.__new__, PLAIN, PENDING
         submit, mailbox, owner = self.submit, self.mailbox, self
         waiting, ready, match = mailbox.waiting, mailbox.ready, mailbox.match
         append = waiting.append
@@ -148,7 +151,8 @@ class Intake:
         """Accept a call that came encoded, from another process, for one elsewhere. Raises as `submit` does."""
         from concurry.runtime.wire_future import WireFuture
 
-        call: WireFuture[Any] = WireFuture.__new__(WireFuture)
+        cls: type[WireFuture[Any]] = self._future or WireFuture
+        call = cls.__new__(cls)
         BaseFuture.__init__(call)
         call.name, call.args, call.kwargs, call.owner, call.carried = name, encoded, buffers, self, None
         if self.bound is not None:

@@ -92,6 +92,7 @@ class Plan(NamedTuple):
     exit_timeout_s: float | None = 2.0
     most_held: int | None = None  # calls that an actor elsewhere may hold
     settings: Mapping[str, Any] = MappingProxyType({})  # what the transport of such an actor is told
+    future: Any = None  # the class of the futures of calls that leave encoded; None: WireFuture
 
     @property
     def pooled(self) -> bool:

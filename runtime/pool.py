@@ -42,7 +42,14 @@ class Pool:
             bound = Bound(plan.mailbox_size, block=plan.block, who=plan.name)  # one bound, whatever the lane
         encode = transport.encode if transport.elsewhere else None
         self.intakes = [
-            Intake(Mailbox(plan.choose, bound), bound, unwrap=plan.unwrap, encode=encode, result_of=transport.result_of)
+            Intake(
+                Mailbox(plan.choose, bound),
+                bound,
+                unwrap=plan.unwrap,
+                encode=encode,
+                result_of=transport.result_of,
+                future=plan.future,
+            )
             for _ in lanes
         ]
         for intake in self.intakes:

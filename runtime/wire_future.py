@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from time import monotonic
 from typing import Any, TypeVar
 
-from concurry.runtime.foreign import ConcurrentFuture
+from concurry.runtime.foreign import ConcurrentFuture, RayFuture
 from concurry.runtime.future import CANCELLED, FINISHED, PENDING
 from concurry.runtime.waits import here
 from concurry.transports import codec
@@ -150,3 +150,9 @@ class WireFuture(ConcurrentFuture[T]):
 def _is_span(timeout: Any) -> bool:
     """What is none is refused where everybody waits."""
     return isinstance(timeout, int | float) and timeout > 0
+
+
+class RayWireFuture(WireFuture[T], RayFuture[T]):  # type: ignore[override]  # as each of them does
+    """The same, of a call on a Ray actor."""
+
+    __slots__ = ()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import concurry
-from concurry import BaseFuture, ConcurrentFuture, SyncFuture, Worker
+from concurry import BaseFuture, ConcurrentFuture, RayFuture, SyncFuture, Worker
 
 Start = Callable[..., Any]
 
@@ -107,6 +107,7 @@ def test_a_call_returns_a_future_with_the_result(start: Start) -> None:
 
 def test_the_kind_of_future_is_that_of_the_mode(start: Start, way: Any) -> None:
     found, kind = type(start(Everything).echo()), ConcurrentFuture if way.background else SyncFuture
+    assert issubclass(found, RayFuture) is way.needs_ray
     assert found is kind if way.same_objects else issubclass(found, kind)
 
 

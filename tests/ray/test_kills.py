@@ -126,3 +126,27 @@ def test_order_across_a_death(start: Any, pids: Any, tmp_path: Path) -> None:  #
     for thread in range(8):
         mine = [int(n) for who, n in (line.split() for line in seen) if int(who) == thread]
         assert mine == sorted(set(mine))
+
+
+def test_the_count_of_attempts_goes_on_after_a_death(start: Any, pipe: Any, acts: Any, tmp_path: Path) -> None:  # F02
+    class Tries(acts):  # type: ignore[misc]
+        def tries(self, path: str, began: str, go: str) -> None:
+            with open(path, "a") as file:
+                file.write("attempt\n")
+            with open(path) as file:
+                count = len(file.readlines())
+            if count == 3:
+                self.hold(began, go)
+            raise ValueError(count)
+
+    worker, began, go, path = start(cls=Tries, num_retries=4, retry_wait=0.01), pipe(), pipe(), tmp_path / "ran"
+    future = worker.tries(str(path), began.path, go.path)
+    pid = int(began.wait(PATIENCE_S))
+    channel = worker.__dict__["_pool"].members[0].channel
+    told = threading.Event()  # what the actor has said before it began to wait has come when it answers
+    channel.hear(told.set)
+    assert told.wait(PATIENCE_S)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ValueError, match="5"):
+        future.result(PATIENCE_S)
+    assert noted(path) == {"attempt": 5}

@@ -241,3 +241,27 @@ def test_an_actor_is_replaced_after_so_many_calls(start: Any, gone: Any, options
     assert len(set(found)) >= 4
     worker.stop()
     assert gone(list(set(found)), PATIENCE_S)
+
+
+# -- what comes beside a reply -----------------------------------------------------------------------------------------
+
+
+def test_small_and_large_results_in_turns(start: Any) -> None:
+    """After a large one the next call has a slot for another; what comes is what was asked for, whichever way."""
+    worker = start()
+    for size in (10, MB, 10, MB, MB, 20, 30, MB // 2):
+        assert worker.call(ones, size).result(PATIENCE_S).sum() == size
+    crowd = [worker.call(ones, size) for size in (MB, 10, MB // 2, 20, MB, MB, 30)]  # several are under way
+    assert [int(future.result(PATIENCE_S).sum()) for future in crowd] == [MB, 10, MB // 2, 20, MB, MB, 30]
+    assert worker.call(ones, MB).result(PATIENCE_S).sum() == MB
+    with pytest.raises(ZeroDivisionError):
+        worker.call(divmod, 1, 0).result(PATIENCE_S)
+    assert worker.echo("small").result(PATIENCE_S) == "small"
+
+
+def test_an_actor_ends_after_a_large_result(start: Any, gone: Any, pids: Any) -> None:
+    worker = start(max_calls_per_worker=3, max_restarts=0)
+    first = pids(worker)
+    found = [worker.call(ones, MB) for _ in range(7)]
+    assert [future.result(PATIENCE_S).sum() for future in found] == [MB] * 7
+    assert gone(first, PATIENCE_S)
