@@ -391,6 +391,27 @@ def rows(quick: bool) -> list[dict[str, Any]]:
                     better="lower",
                 ),
             ]
+        [actor] = open_.enter_context(native(1))
+        kept = Calls.options(mode="ray", num_cpus=0, lifetime="detached", name="bench_ray").init()
+        found += [
+            row(
+                f"ray, detached, 1 actor: {calls:,} calls submitted then collected / native",
+                pairs(lambda: many_ours(kept, calls), lambda: many_native(actor, calls), repeat=min(repeat, 3)),
+                unit="calls/s",
+                better="higher",
+            ),
+            row(
+                "ray, detached, round trip of one call / native",
+                pairs(
+                    lambda: round_trip(lambda value: kept.echo(value).result(), trips),
+                    lambda: round_trip(lambda value: ray.get(actor.echo.remote(value)), trips),
+                    repeat=min(repeat, 3),
+                ),
+                unit="us",
+                better="lower",
+            ),
+        ]
+        kept.stop()
         sleepers = 3 if quick else 8  # starting an actor is what takes time here
         ideal_s = naps * NAP_S / sleepers
         several = 1 if quick else 3

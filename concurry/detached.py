@@ -2,7 +2,7 @@
 
     driver A --init--> Keeper, a detached Ray actor with a name: it holds an ordinary handle over Ray actors of its own
     driver B --get_actor(name)--> Link --connect--> a session there; the handle comes here as any handle travels
-                                       --hear-----> what this side says          (numbered)
+                                       --hear-----> what this side says: one Ray call at a time, with all there is
                                        <--drain---- what that side says: a Ray call that is kept open
 
 Guarantees: what `remote_handle` and `edges` say. The keeper is the supervisor of its actors, and the owner of their
@@ -16,11 +16,10 @@ Called by: `.init()`, `Worker.get_actor`.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -38,7 +37,6 @@ from concurry.runtime.notifier import helper
 from concurry.runtime.pool import start
 from concurry.transports import codec, luggage, ray_refs
 from concurry.transports.errors import WorkerDiedError, WorkerInitError, WorkerStoppedError
-from concurry.transports.in_order import InOrder
 from concurry.transports.ray import ray, start_ray
 
 W = TypeVar("W")
@@ -145,9 +143,11 @@ class Link:
         self.edge = Edge(f"the keeper of {name!r}", self._send)
         self._keeper = keeper
         self._name = name
-        self._places = itertools.count()
         self._opened = False
-        self._lock = threading.Lock()  # protects `_opened`, and the order of what is sent
+        self._out: list[bytes] = []
+        self._sending = False  # whether a `hear` is on its way: what is to be said meanwhile goes with the next
+        self._closed = False
+        self._lock = threading.Lock()  # protects these four
 
     def open(self) -> None:
         """Begin to listen."""
@@ -164,8 +164,33 @@ class Link:
             self._over(None)
 
     def _send(self, message: list[Any]) -> None:
+        packed = msgpack.packb(message)
         with self._lock:
-            self._keeper.hear.remote(self.session, next(self._places), msgpack.packb(message))
+            self._out.append(packed)
+            if self._sending:
+                return
+            self._sending = True
+        self._flush()
+
+    def _flush(self) -> None:
+        with self._lock:
+            out, self._out = self._out, []
+            self._sending = bool(out)
+        if out:
+            try:
+                future = self._keeper.hear.remote(self.session, out).future()
+            except Exception as error:  # Ray was shut down
+                self._over(error)
+            else:
+                future.add_done_callback(partial(helper.post, self._sent))
+
+    def _sent(self, future: Any) -> None:
+        try:
+            future.result()
+        except BaseException as error:
+            self._over(error)
+        else:
+            self._flush()
 
     def _drain(self) -> None:
         try:
@@ -181,8 +206,7 @@ class Link:
         except BaseException as error:  # Ray says that it is gone, or is gone itself; as a cancelled future, too
             self._over(error)
             return
-        for message in messages or ():
-            self.edge.heard(msgpack.unpackb(message, strict_map_key=False))
+        _hear(self.edge, messages or ())
         if messages is None:
             self._over(None)
         else:
@@ -196,7 +220,15 @@ class Link:
                 return WorkerStoppedError(f"{who} was stopped")
             return WorkerDiedError(f"{who} has ended, or cannot be reached: {error}")
 
-        self.edge.close(gone)
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self.edge.close(gone)
+
+
+def _hear(edge: Edge, messages: Iterable[bytes]) -> None:
+    for message in messages:
+        edge.heard(msgpack.unpackb(message, strict_map_key=False))
 
 
 _links: dict[str, Link] = {}  # by Ray's name of the keeper
@@ -221,7 +253,6 @@ class _Session:
 
     def __init__(self, name: str) -> None:
         self.edge = Edge(f"a driver that uses {name!r}", self._send)
-        self.heard: InOrder[bytes] = InOrder()
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes] = []
         self._some = asyncio.Event()
@@ -310,12 +341,11 @@ class Keeper:
         found.edge.lend(handles)
         return self._cls.__qualname__, address
 
-    async def hear(self, session: str, place: int, message: bytes) -> None:
+    async def hear(self, session: str, messages: list[bytes]) -> None:
         """What a driver says."""
         found = self._sessions.get(session)
         if found is not None:
-            for due in found.heard.due(place, message):
-                found.edge.heard(msgpack.unpackb(due, strict_map_key=False))
+            _hear(found.edge, messages)
 
     async def drain(self, session: str) -> list[bytes] | None:
         """What a driver is to hear, as soon as there is anything; None: it was stopped, or the session is over."""

@@ -78,6 +78,7 @@ class RayChannel(Channel):
         self._brings_large = False  # whether the last result was large
         self._last_begun: int | None = None  # the last call that the actor began, where it ended as it was asked to
         self._ended = self._closed = False
+        self._by_client = ray.util.client.ray.is_connected()
         self._unbuilt: bytes | None = None
         self._expected: str | None = None
         self._killed = False
@@ -101,7 +102,8 @@ class RayChannel(Channel):
 
         def completed(future: Any) -> None:
             self._completed.append((future, then))
-            if asking and threading.get_ident() == here:  # it was complete before it could be asked for
+            # Complete before it could be asked for; or on the thread by which Ray Client hears what a call waits for.
+            if (asking and threading.get_ident() == here) or self._by_client:
                 self._job.aside(self._work_off)
             else:
                 self._work_off()

@@ -67,6 +67,10 @@ def there(buffers: Any, refs: Any, *, writable: bool = False) -> list[Any]:
 
 def get(ref: Any) -> Any:
     """What a reference stands for; waits for it."""
+    if ray.util.client.ray.is_connected():  # its server cannot send views of memory, and would not say so
+        raise RuntimeError(
+            "a large value cannot be read by Ray Client (ray://...). Run the script on the cluster: ray job submit"
+        )
     return ref.future().result() if on_loop else ray.get(ref)
 
 

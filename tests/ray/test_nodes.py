@@ -1,0 +1,98 @@
+"""A node is lost; and what an actor meets where it starts. A cluster of nodes is a script's own: this process has one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from concurry import WorkerDiedError, WorkerInitError
+from tests.faults.conftest import Script
+
+pytestmark = pytest.mark.faults
+PATIENCE_S = 60.0
+
+NODE_LOST = """
+import logging, os, time
+import psutil, ray
+from ray.cluster_utils import Cluster
+from concurry import Worker, WorkerDiedError, wait
+
+class Works(Worker):
+    def node(self):
+        return ray.get_runtime_context().get_node_id()
+
+    def nap(self, n):
+        time.sleep(0.005)
+        return n
+
+    def large(self):
+        return bytes(2_000_000)
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+try:
+    lost = cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    options = Works.options(
+        mode="ray", max_workers=4, num_cpus=0.5, scheduling_strategy="SPREAD", num_retries=3, retry_on=WorkerDiedError,
+        retry_wait=0.01,
+    )
+    with options.init() as pool:
+        nodes = {pool.node().result(60) for _ in range(8)}
+        assert len(nodes) == 2, nodes
+        there = [pool.large() for _ in range(8)]  # some on either node, read by nobody
+        wait(there, timeout=60)
+        futures = [pool.nap(n) for n in range(400)]
+        futures[100].result(60)
+        raylet = psutil.Process(lost.all_processes["raylet"][0].process.pid)
+        for process in [raylet, *raylet.children(recursive=True)]:
+            process.kill()
+        cluster.remove_node(lost, allow_graceful=False)
+        assert [future.result(120) for future in futures] == list(range(400))
+        ended = []
+        for future in there:
+            try:
+                ended.append(future.result(120) == bytes(2_000_000))
+            except ray.exceptions.ObjectLostError:  # and what is of that kind
+                ended.append("lost")
+    print("answered", ended.count(True), ended.count("lost"), flush=True)
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+def test_a_node_is_lost_among_calls_that_are_retried(script: Callable[[str], Script]) -> None:  # F02
+    """All are answered. Large results that were there are lost, and say so, by Ray's own error."""
+    ended = script(NODE_LOST).finish(timeout=240)
+    said = ended.out.splitlines()[-1].split() if ended.out else []
+    assert said[:1] == ["answered"], ended.err
+    here, lost = map(int, said[1:])
+    assert here >= 1 <= lost
+    assert here + lost == 8
+
+
+def test_who_died_and_where(start: Any) -> None:
+    worker = start()
+    pid = worker.pid().result(PATIENCE_S)
+    error = worker.call(os._exit, 3).exception(PATIENCE_S)
+    assert isinstance(error, WorkerDiedError)
+    assert (error.pid, error.exit_code, error.signal) == (pid, None, None)
+    assert "on node" in str(error)
+    assert "worker process has died" in str(error)
+
+
+def test_what_the_cluster_cannot_give_is_said_at_once(start: Any, caplog: Any) -> None:
+    with caplog.at_level(logging.WARNING), pytest.raises(WorkerInitError, match="init_timeout"):
+        start(resources={"a thing that is not there": 2}, init_timeout=1)
+    assert "a thing that is not there: 2 wanted by each, 0 free of 0" in caplog.text
+
+
+def test_the_environment_is_what_runtime_env_says(start: Any) -> None:
+    worker = start(runtime_env={"env_vars": {"A_VARIABLE": "its value"}})
+    assert worker.call(os.getenv, "A_VARIABLE").result(PATIENCE_S) == "its value"
+    assert os.getenv("A_VARIABLE") is None
