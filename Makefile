@@ -2,12 +2,14 @@
 #   PYTHON=python3.13     another interpreter (.venv is made anew for it)
 #   ARGS='...'            handed on: make demo ARGS='--prompts 200', make test ARGS='tests/futures -x'
 #   JOBS=0                make test in one process (with a debugger, say); otherwise in two, beside each other
+#   RAY_TESTS=tests/ray   make test-ray: without the contract suite, which takes some minutes more
 #   QUICK=1               make bench: every benchmark once, small, to see that it runs
 PYTHON ?= python3
 PY := .venv/bin/python
 ARGS ?=
 JOBS ?= 2
 QUICK ?=
+RAY_TESTS ?= tests/ray tests/contract
 
 # Else each of the hundreds of processes that tests and benchmarks start would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -50,7 +52,7 @@ test:
 
 test-ray:
 	$(venv) test-ray
-	CONCURRY_TEST_RAY=1 $(PY) -m pytest -q tests/ray tests/contract -k ray $(ARGS)
+	CONCURRY_TEST_RAY=1 $(PY) -m pytest -q $(RAY_TESTS) -k ray $(ARGS)
 
 faults:
 	$(venv) test

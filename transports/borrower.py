@@ -5,7 +5,8 @@
     the last view dies -> the Loan dies  -> freed(serial) -> ... -> the peer's Lender.freed
 
 Guarantees: nothing is copied; views are read-only, and so is the memory where it will be used again. Each loan is
-reported once, when its last view is gone or when `get` fails; none is after `close`. Views live on after `close`. A
+reported once, when its last view is gone or when `get` fails; none is after `close`. Views live on after `close`, and
+so do loans that had arrived and that nobody has looked at: `get` gives them also then. A
 segment that could not be mapped is reported as such (`~serial`) before any loan of it is.
 What a peer says is checked against what there is.
 Assumes: `get` is called once for each reference that arrives.
@@ -45,6 +46,7 @@ class Loan:
     mapping: Mapping
     outlet: _Outlet | None = None
     drainable: int = -1  # bytes of the buffer, where it is alone in a segment for once
+    drained: bool = False
 
     def release(self) -> None:
         """Report, unless that is done."""
@@ -67,6 +69,7 @@ class Loan:
         punch = view.nbytes == self.drainable
         if punch:
             self.drainable = -1
+            self.drained = True
         return copy_bytes(view, punch=punch)
 
 
@@ -97,6 +100,7 @@ class Borrower:
         self._news = threading.Condition(threading.Lock())
         self._known: dict[int, _Known] = {}
         self._retired: deque[int] = deque(maxlen=_REMEMBERED)
+        self._unread: set[int] = set()  # arrived, and nobody has looked at them; taken from also by finalizers
         self._closed = False
 
     def announced(self, serial: int, fd: int, size: int) -> None:
@@ -115,7 +119,7 @@ class Borrower:
         with self._news:
             if serial in self._known:
                 raise ProtocolError(f"segment {serial} was announced twice")
-            if not self._closed and serial not in self._retired:
+            if (not self._closed or serial in self._unread) and serial not in self._retired:
                 if known.mapping is None:
                     self._report(~serial)  # before anybody can `get` it
                 self._known[serial] = known
@@ -129,6 +133,17 @@ class Borrower:
             self._news.notify_all()
         del gone  # unmapped here, outside of the lock
 
+    def arrived(self, ref: Any) -> None:
+        """A reference has arrived; it may be looked at later, or never (`dropped`)."""
+        if isinstance(ref, list) and ref and type(ref[0]) is int:  # else `get` says what is wrong with it
+            self._unread.add(ref[0])
+
+    def dropped(self, serial: int) -> None:
+        """What has arrived is not looked at any more. From a finalizer: no lock is taken."""
+        self._unread.discard(serial)
+        if self._closed:
+            self._known.pop(serial, None)
+
     def get(self, ref: Any) -> list[memoryview]:
         """The buffers of a reference, as flat views of bytes. Waits until their segment is announced.
 
@@ -139,6 +154,7 @@ class Borrower:
         """
         serial, spans = _read(ref)
         mapping, once, error = self._wait_for(serial)
+        self.dropped(serial)
         if mapping is None:
             self._report(serial)
             if isinstance(error, OSError):
@@ -163,10 +179,12 @@ class Borrower:
 
     def _wait_for(self, serial: int) -> _Known:
         with self._news:
-            while not self._closed:
+            while True:
                 known = self._known.get(serial)
                 if known is not None:
                     return known
+                if self._closed:
+                    break
                 if serial in self._retired:
                     raise ProtocolError(f"a loan of segment {serial}, which was retired before")
                 self._news.wait()
@@ -178,12 +196,16 @@ class Borrower:
             freed(serial)
 
     def close(self) -> None:
-        """No more loans; whoever waits for one is told. Views that are held stay valid. Idempotent."""
+        """No more loans; whoever waits for one is told. Views that are held stay valid, and what has arrived can be
+        had. Idempotent."""
         self._outlet.freed = None
         with self._news:
             self._closed = True
-            gone = [*self._known.values()]
-            self._known.clear()
+            gone = dict(self._known)  # at once: finalizers take from it
+            unread = {serial: known for serial, known in gone.items() if serial in self._unread}
+            self._known = unread
+            for serial in unread.keys() - self._unread:  # dropped meanwhile, by a finalizer that saw the old ones
+                unread.pop(serial, None)
             self._news.notify_all()
         gone.clear()  # unmapped here, outside of the lock
 

@@ -58,8 +58,15 @@ class Memory:
                     self._borrower.close()
             return self._borrower
 
+    def arrived(self, ref: Any) -> None:
+        """A loan of the peer's has come, which somebody may look at later."""
+        self.borrower().arrived(ref)
+
     def drop(self, serial: int) -> None:
         """A loan of the peer's is over that nobody has looked at. From a finalizer."""
+        borrower = self._borrower
+        if borrower is not None:
+            borrower.dropped(serial)
         self._let_go(serial)
 
     def freed(self, serials: list[int]) -> None:

@@ -123,20 +123,32 @@ class Missing:
 
 
 class Parcel:
-    """The buffers of a reply that nobody has read yet."""
+    """The buffers of a reply that nobody has read yet; they can be had also when its channel has been closed."""
 
-    __slots__ = ("_frames", "_memory", "_ref", "_sizes")
+    __slots__ = ("_buffers", "_frames", "_memory", "_ref", "_sizes")
 
     def __init__(self, memory: Any, ref: Any, sizes: Any, frames: list[bytes]) -> None:
+        self._buffers: list[Any] | None = None  # once they have been asked for
         self._memory = memory
         self._ref = ref
         self._sizes = sizes
         self._frames = frames
+        if ref is not None:
+            memory.arrived(ref)
 
     def open(self) -> list[Any] | None:
-        """The buffers. Once."""
-        ref, self._ref = self._ref, None
-        return opened(self._memory, ref, self._sizes, self._frames)
+        """The buffers; again, where a reader was interrupted. Raises as `opened` does."""
+        if self._buffers is not None:
+            if any(getattr(getattr(each, "obj", None), "drained", False) for each in self._buffers):
+                raise OSError("its reading was interrupted after parts of it had been given back to the kernel")
+            return self._buffers
+        try:
+            self._buffers = opened(self._memory, self._ref, self._sizes, self._frames)
+        except Exception:  # the loan has been given back
+            self._ref = None
+            raise
+        self._ref = None
+        return self._buffers
 
     def __del__(self) -> None:
         if self._ref is not None:  # nobody wanted it: the loan is over
