@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         DeadlockError,
         EncodeError,
         ForkedHandleError,
+        LimitStateError,
+        LimitValueError,
         MailboxFullError,
         ProtocolError,
         RemoteBaseError,
@@ -69,9 +71,9 @@ if TYPE_CHECKING:
 _FROM = {
     "concurry.config": "global_config temp_config",
     "concurry.errors": (
-        "ConcurryError DeadlockError EncodeError ForkedHandleError MailboxFullError ProtocolError RemoteBaseError "
-        "RemoteError RestartIntensityError RetryValidationError WorkerDiedError WorkerError WorkerInitError "
-        "WorkerStoppedError"
+        "ConcurryError DeadlockError EncodeError ForkedHandleError LimitStateError LimitValueError MailboxFullError "
+        "ProtocolError RemoteBaseError RemoteError RestartIntensityError RetryValidationError WorkerDiedError "
+        "WorkerError WorkerInitError WorkerStoppedError"
     ),
     "concurry.futures": "AsyncioFuture BaseFuture ConcurrentFuture RayFuture SyncFuture wrap_future",
     "concurry.handle": "Handle is_alive stacks stats",
@@ -105,6 +107,8 @@ __all__ = [  # tests/test_public_names.py pins it
     "Handle",
     "LimitPool",
     "LimitSet",
+    "LimitStateError",
+    "LimitValueError",
     "LoadBalancingAlgorithm",
     "MailboxFullError",
     "PollingAlgorithm",

@@ -185,7 +185,10 @@ class Handle(Generic[W]):
     ) -> None:
         pool: Pool = self.__dict__["_pool"]
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        cancelled = shutdown.stop(pool, pool.plan.exit_timeout_s if interrupted else pool.plan.stop_timeout_s)
+        if interrupted:
+            cancelled = shutdown.stop(pool, pool.plan.exit_timeout_s, more=shutdown.AFTER_CTRL_C)
+        else:
+            cancelled = shutdown.stop(pool, pool.plan.stop_timeout_s)
         if cancelled and kind is None:
             log.warning(
                 "%s: the end of the `with` block cancelled %d calls that had not begun. Collect the results inside it.",
@@ -244,7 +247,8 @@ class Handle(Generic[W]):
         """
         pool: Pool = self.__dict__["_pool"]
         if not 0 <= index < len(pool.members):
-            raise IndexError(f"{pool.plan.name} has the workers 0 to {len(pool.members) - 1}, and no {index}")
+            there = f"the workers 0 to {len(pool.members) - 1}" if pool.members else "a worker for each call only"
+            raise IndexError(f"{pool.plan.name} has {there}, and no {index}")
         return pool.members[index].stats()
 
     def __len__(self) -> int:
@@ -312,8 +316,13 @@ def stacks(handle: Handle[Any]) -> str:
 
     Also of a process whose call hangs in C code: the signal handler writes them (`faulthandler`). Waits for two seconds
     at most for a process that does not answer.
+
+    Raises:
+        TypeError: the worker is another process's, and its handle came here.
     """
     pool: Pool = handle.__dict__["_pool"]
+    if not hasattr(pool, "supervisor"):
+        raise TypeError(f"stacks() of {handle!r}: only the process that has started it can look")
     parts = [
         f"-- {member} ({member.state}) --\n{member.channel.stacks() if member.channel is not None else ''}"
         for member in pool.supervisor.everybody()

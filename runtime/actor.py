@@ -302,7 +302,7 @@ class Actor:
     def seen(self, error: BaseException, call: Any) -> BaseException:
         """The exception as the caller gets it: without our own frames, and never one that would end the caller."""
         cut_ours(error)
-        if isinstance(error, Exception):
+        if issubclass(type(error), Exception):  # its `__class__` may be a user's
             return error
         return wrapped(error, f"{self.name}.{call.name}()")
 
@@ -322,7 +322,9 @@ def _bound(instance: Any, name: str) -> Callable[..., Any]:
 
 def _carried(call: Any) -> dict[str, Any]:
     carried = getattr(call, "carried", None)
-    return {} if carried is None else {"first_attempt": carried.attempts + 1, "started": carried.started}
+    if carried is None:
+        return {}
+    return {"first_attempt": carried.attempts + 1, "started": carried.started, "earlier": carried.earlier}
 
 
 class _StopCall:

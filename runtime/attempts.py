@@ -23,7 +23,7 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ class Attempts:
     Args:
         policy: what is tried again; call: for messages and predicates; args, kwargs: the call's.
         now: a monotonic time in seconds, when the first attempt began.
-        number: the number of the attempt that runs first, from 1.
+        number: the number of the attempt that runs first, from 1. earlier: of attempts before it, number and outcome.
         deadline: a time of the same clock; no attempt begins at it or after.
         random, wall: see `Policy.wait_s`.
 
@@ -109,6 +109,7 @@ class Attempts:
         now: float,
         *,
         number: int = 1,
+        earlier: Iterable[tuple[int, str]] = (),
         deadline: float | None = None,
         random: Callable[[], float] = random.random,
         wall: Callable[[], float] = time.time,
@@ -118,6 +119,8 @@ class Attempts:
         self._started, self._deadline = now, deadline
         self._random, self._wall = random, wall
         self._earlier: Outcomes | None = None  # of the attempts before number `number`; made when there are any
+        for attempt, outcome in earlier:
+            self._note_outcome(attempt, outcome)
         self._results: list[Any] = []  # that were refused; Invariant: as long as `_reasons`
         self._reasons: list[str] = []
         self._cause: Exception | None = None  # what the validator of the last refused result raised
@@ -158,12 +161,15 @@ class Attempts:
         """The wait is over: begin the next attempt. Returns what to raise instead where the deadline has passed."""
         if self._deadline is not None and now >= self._deadline:
             return self._late(f"its time was over before attempt {self.number + 1} began")
-        if self._earlier is None:
-            self._earlier = Outcomes()
-        self._earlier.add(self.number, self._outcome)
+        self._note_outcome(self.number, self._outcome)
         self._error = None
         self.number += 1
         return None
+
+    def _note_outcome(self, attempt: int, outcome: str) -> None:
+        if self._earlier is None:
+            self._earlier = Outcomes()
+        self._earlier.add(attempt, outcome)
 
     def stopped(self) -> BaseException:
         """What the call ends with where there will be no further attempt, since the actor is told to end."""
@@ -252,6 +258,7 @@ def run(
     scope: Scope = nullcontext,
     first_attempt: int = 1,
     started: float | None = None,
+    earlier: Iterable[tuple[int, str]] = (),
     deadline: float | None = None,
 ) -> Any:
     """Call `fn(*args, **kwargs)` under `policy`, in this thread.
@@ -261,7 +268,7 @@ def run(
         wait: waits that many seconds, and returns True; or returns False, early, where the actor is told to end.
         scope: makes the context manager that is entered around each attempt and left before its wait.
         first_attempt: the number of the first attempt here; above 1 for a call that was lost with its worker.
-        started: when attempt 1 began, by `clock`; None: now.
+        started: when attempt 1 began, by `clock`; None: now. earlier: of attempts before the first, number and outcome.
         deadline: a time of `clock`; no attempt begins at it or after.
 
     Returns:
@@ -273,9 +280,8 @@ def run(
         BaseException: what the last attempt raised, the earlier ones noted.
     """
     now = clock.now()
-    attempts = Attempts(
-        policy, call, args, kwargs, now if started is None else started, number=first_attempt, deadline=deadline
-    )
+    began = now if started is None else started
+    attempts = Attempts(policy, call, args, kwargs, began, number=first_attempt, earlier=earlier, deadline=deadline)
     step: Done | Wait | Raise | None = None
     error = attempts.begin(now)
     try:
@@ -315,14 +321,14 @@ async def run_async(
     scope: Scope = nullcontext,
     first_attempt: int = 1,
     started: float | None = None,
+    earlier: Iterable[tuple[int, str]] = (),
     deadline: float | None = None,
 ) -> Any:
     """The same as `run` for a method that may return an awaitable, which is awaited inside `scope`. `wait` is awaited:
     the loop runs other calls meanwhile. Being cancelled ends the call at once, in an attempt as in a wait."""
     now = clock.now()
-    attempts = Attempts(
-        policy, call, args, kwargs, now if started is None else started, number=first_attempt, deadline=deadline
-    )
+    began = now if started is None else started
+    attempts = Attempts(policy, call, args, kwargs, began, number=first_attempt, earlier=earlier, deadline=deadline)
     step: Done | Wait | Raise | None = None
     error = attempts.begin(now)
     try:

@@ -155,7 +155,7 @@ class Leases:
         if call is not None:
             call.remove_hook(self)
             if stopped is not None and kind is not None and issubclass(kind, CancelledError):
-                call.abandon(stopped(call))  # it had to wait, and was refused
+                call.abandon(stopped(call), call.owner)  # it had to wait, and was refused
         self._owner.close()
 
     def __call__(self, call: Any) -> None:

@@ -109,7 +109,8 @@ class Deadlines:
             TimeoutError(
                 f"{member}.{method}() was not done within its call_timeout of {seconds:g} s"
                 + (". Its thread cannot be stopped: the actor is busy until the method returns" if stuck else "")
-            )
+            ),
+            member,
         ):
             return
         if task is not None:

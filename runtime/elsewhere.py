@@ -6,14 +6,19 @@ Called by: the pool and its members.
 
 from __future__ import annotations
 
+import logging
+import os
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from concurry.runtime import kinds, remote
 from concurry.runtime.remote_member import RemoteMember
 from concurry.runtime.time_limits import TimeLimits
+from concurry.transports import makings
 from concurry.transports.errors import EncodeError
+
+log = logging.getLogger("concurry")
 
 
 class Elsewhere:
@@ -29,6 +34,8 @@ class Elsewhere:
         self.time_limits = TimeLimits(pool) if pool.plan.times_out else None
         self.handlers: dict[int, Callable[[Any, Any, list[Any], list[int]], object]] = {}
         self.handlers.update(dict.fromkeys(kinds.HANDLES, _of_handles))
+        self.handlers[kinds.OVER_MEMORY] = self._over_memory
+        self._is_said = False  # that its actors are too large for their bound
         self.leases: Any = None  # what its processes hold of its limits
         if pool.plan.init.elsewhere is not None:
             from concurry.runtime.limiter.remote_leases import RemoteLeases
@@ -37,7 +44,7 @@ class Elsewhere:
             self.handlers.update(self.leases.handlers)
         self.handles: dict[int, Any] = {}  # those that its init arguments have
         try:
-            self._plan, self.handles = remote.payload(pool.plan)
+            self._plan, self._makings, self.handles = _made(pool)
         except Exception as error:
             raise EncodeError(
                 f"{pool.plan.name}: its class, init arguments, retry policy or a limit set's config cannot be sent to "
@@ -45,13 +52,30 @@ class Elsewhere:
                 f"open files) in __init__, or use mode='thread'"
             ) from error
 
+    def _over_memory(self, member: RemoteMember, _: Any, message: list[Any], __: Any) -> None:
+        if not self._is_said:
+            self._is_said = True
+            most = member.settings["most_memory"]
+            log.warning(
+                "%s takes %d bytes for itself before its first call, which is more than max_memory_per_worker=%d: its "
+                "process is replaced after every call, __init__ included. Raise it. Said once for each pool.",
+                *(member, message[1], most),
+            )
+
     def new_member(self, index: int) -> RemoteMember:
         """One place in the pool."""
         return RemoteMember(self._pool, index)
 
     def payload(self, index: int) -> bytes:
         """What makes the actor of that number, in its process."""
-        return pickle.dumps((remote.serve, (self._plan, index, bool(self.handles))))
+        return pickle.dumps((remote.serve, ([self._plan], index, bool(self.handles))))
+
+    def makings(self) -> tuple[int, list[int]] | None:
+        """The large buffers among what makes an actor: a descriptor of its own, and their sizes."""
+        if self._makings is None:
+            return None
+        file, sizes = self._makings
+        return os.dup(file.fileno()), sizes
 
     def gone(self, channel: Any) -> None:
         """A process has ended: what it held of the limits is free."""
@@ -72,6 +96,8 @@ class Elsewhere:
     def close(self) -> None:
         """The pool is over."""
         self.handles = {}
+        if self._makings is not None:
+            self._makings[0].close()
         if self.time_limits is not None:
             self.time_limits.close()
 
@@ -80,6 +106,20 @@ class Elsewhere:
         for member in self._pool.members:
             if member is not idle and member.feed is not None and member.feed.unbegun():
                 member.channel.recall()
+
+
+def _made(pool: Any) -> tuple[bytes, tuple[BinaryIO, list[int]] | None, dict[int, Any]]:
+    """What makes an actor: pickled, its large buffers in memory that its processes share, and the handles in it."""
+    beside = pool.transport.makings_beside and pool.plan.settings["large"] is not None
+    made, buffers, handles = remote.payload(pool.plan, beside=beside)
+    if not buffers:
+        return made, None, handles
+    try:
+        return made, (makings.put(buffers), [each.nbytes for each in buffers]), handles
+    except OSError as error:
+        log.debug("%s: no memory to share for its init arguments: %s", pool.plan.name, error)
+    made, _, handles = remote.payload(pool.plan, beside=False)
+    return made, None, handles
 
 
 def _of_handles(member: RemoteMember, channel: Any, message: list[Any], _: list[int]) -> None:

@@ -8,7 +8,7 @@ Guarantees
 
 How that holds without a lock on the hot path. Two fields, each written by one side only:
 
-    _stage   by the runner:     0 waiting, 1 begun, 2 closing
+    _stage   by the runner:     0 waiting, 1 begun, 2 closing (3: begun, and ended by an outsider, who counted it)
     _veto    by the outsiders:  None, or the exception that the call shall end with
 
 Each side writes its own field first and reads the other's after. Under the GIL at least one of the two sees the
@@ -25,13 +25,13 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import sys
-import threading
 from _thread import allocate_lock
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from typing import Any, Generic, TypeVar
 
 from concurry.runtime import std_view, waits
+from concurry.runtime.raw_lock import acquire_within
 from concurry.runtime.std_view import CANCELLED as CANCELLED
 from concurry.runtime.std_view import FINISHED as FINISHED
 from concurry.runtime.std_view import PENDING as PENDING
@@ -102,11 +102,22 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
         self.abandon(veto)
         return False
 
-    def close(self, result: Any) -> bool:
-        """Close with the method's result. False: somebody else closed it before, the result is dropped."""
+    def closes(self) -> bool:
+        """The runner is about to close it, and counts it first. False: somebody else has closed it, and counted it."""
+        self._stage = 2
+        if self._veto is None and not _FREE_THREADED:
+            return True
+        with _LOCK:
+            return self._status is PENDING
+
+    def close(self, result: Any, at: Any = None) -> bool:
+        """Close with the method's result. False: somebody else closed it before, the result is dropped. `at`: who
+        counts it (`total`), before it is closed."""
         self._stage = 2
         if self._veto is not None or _FREE_THREADED:
-            return self._close_contested(result, None)
+            return self._close_contested(result, None, at)
+        if at is not None:
+            at.total += 1
         self._result = result
         self.args = self.kwargs = self.extra = None
         self._status = FINISHED
@@ -127,10 +138,12 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
             self._fire()
         return True
 
-    def _close_contested(self, result: Any, exception: BaseException | None) -> bool:
+    def _close_contested(self, result: Any, exception: BaseException | None, at: Any = None) -> bool:
         with _LOCK:
             if self._status is not PENDING:
                 return False
+            if at is not None:
+                at.total += 1
             self._set(FINISHED, result, exception)
         self._fire()
         return True
@@ -143,19 +156,24 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
 
     # -- the outsiders' side -----------------------------------------------------------------------------------
 
-    def withdraw(self, reason: BaseException) -> bool:
-        """Close a call that has not begun. True: its body never ran and never will. False promises nothing."""
+    def withdraw(self, reason: BaseException, at: Any = None) -> bool:
+        """Close a call that has not begun, or waits to be tried again (`at`: as with `abandon`). True: its body
+        does not run, and never will. False promises nothing."""
         self._veto = reason
         if self._stage:
             return False
-        return self.abandon(reason)
+        return self.abandon(reason, at)
 
-    def abandon(self, reason: BaseException) -> bool:
-        """Close a call whether or not it runs. False: it is closed, or is being closed by its runner, already."""
+    def abandon(self, reason: BaseException, at: Any = None) -> bool:
+        """Close a call whether or not it runs. False: it is closed, or is being closed by its runner, already.
+        `at`: for one that has begun, the member or intake that counts it (`outside`)."""
         self._veto = reason
         with _LOCK:
             if self._status is not PENDING or self._stage == 2:
                 return False
+            if at is not None:
+                self._stage = 3  # before it is counted: it never shows twice
+                at.outside += 1
             # Not by `_stage`: the runner, who does not take the lock, may set it to closing at this very moment.
             self._set(CANCELLED if isinstance(reason, CancelledError) else FINISHED, None, reason)
         self._fire()
@@ -378,21 +396,6 @@ class SyncFuture(BaseFuture[T]):
         self.owner = None
         self.name = ""
         self._status = FINISHED
-
-
-def acquire_within(lock: Any, timeout: float | None) -> bool:
-    """Wait for a raw lock, `timeout` seconds at most; any number that a user may give is good."""
-    if timeout is None:
-        return bool(lock.acquire())
-    try:
-        at_once = timeout <= 0
-    except TypeError:
-        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}") from None
-    if timeout != timeout:
-        raise ValueError("timeout must be a number of seconds or None, not NaN")
-    if at_once:
-        return bool(lock.acquire(False))
-    return bool(lock.acquire(True, min(timeout, threading.TIMEOUT_MAX)))
 
 
 def release(waiter: Any) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from concurry.runtime.clock import system
-from concurry.runtime.future import _LOCK, CANCELLED, PENDING, BaseFuture, Hook, acquire_within
+from concurry.runtime.future import _LOCK, CANCELLED, PENDING, BaseFuture, Hook
+from concurry.runtime.raw_lock import acquire_within
 
 Stops = Callable[[BaseFuture[Any]], bool]
 

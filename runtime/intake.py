@@ -36,6 +36,7 @@ class Intake:
 
     Attributes:
         cancelled: how many calls were cancelled that had not begun.
+        outside: how many that had begun were ended from here, as by a cancel or after a death: each failed.
         sole: the one actor, or lane of one, behind it, where there is only one; for deadlock detection.
     """
 
@@ -55,6 +56,7 @@ class Intake:
         self.is_async: Callable[[str], bool] = lambda _: False
         self.backlog: Callable[[], None] = lambda: None  # told now and then, by who submits, where calls pile up
         self.cancelled = 0
+        self.outside = 0
         self.parked: dict[Any, Any] = {}  # whoever takes a call out of it goes on with that call
         self._unwrap = unwrap
         self._encode = encode  # for actors elsewhere: brings a call into the form in which it is sent
@@ -289,7 +291,7 @@ class Intake:
             return True
         if self._encode is not None:
             return self._ask_back(call, task)
-        if task is not None and call.abandon(CancelledError()):
+        if task is not None and call.abandon(CancelledError(), self):
             interrupt(task)
             return True
         return False
@@ -302,14 +304,14 @@ class Intake:
         if call.cancelled():
             self.cancelled += 1
             return True
-        if self.is_async(call.name) and call.abandon(CancelledError()):
+        if self.is_async(call.name) and call.abandon(CancelledError(), self if call.running() else None):
             channel.interrupt(call)
             return True
         return False
 
     def give_up(self, call: Any, reason: BaseException) -> None:
         """End a call that waits."""
-        if call.withdraw(reason):
+        if call.withdraw(reason, self if getattr(call, "carried", None) else None):
             self._gone(call)
 
     def _gone(self, call: Any) -> None:
@@ -319,6 +321,11 @@ class Intake:
             self._drain_if_over()
         else:
             self.mailbox.withdrawn(call)
+
+    def tried_again(self) -> list[Any]:
+        """The calls that were lost with an actor, and wait for their next attempt."""
+        calls = [*list(self.parked), *list(self.mailbox.waiting)]
+        return [call for call in calls if getattr(call, "carried", None) is not None and not call.done()]
 
     def sole_member(self) -> Any:
         """The one actor, or lane, that could run this intake's calls, where there is only one."""

@@ -18,6 +18,8 @@ LIMIT_ANSWER: Final = RUNTIME + 6
 LIMIT_GRANTED: Final = RUNTIME + 7
 LIMIT_SPARE: Final = RUNTIME + 8  # leases granted ahead, and asked back
 
+OVER_MEMORY: Final = RUNTIME + 9  # child -> parent: it takes more than max_memory_per_worker before its first call
+
 # Handles in other processes: both ways. What each of them has beside its kind stands in `edges`
 CALL: Final = RUNTIME + 16
 CALL_ENDED: Final = RUNTIME + 17

@@ -16,6 +16,7 @@ from _thread import allocate_lock
 from typing import Any
 
 from concurry.runtime.crew import Crew
+from concurry.runtime.loop import end_anyway
 from concurry.runtime.mailbox import CLOSED
 from concurry.runtime.settle import GENERATORS, refuse_generator
 from concurry.runtime.waits import here
@@ -146,22 +147,26 @@ class LoopLane:
 
     async def _run(self, call: Any) -> None:
         try:
-            method = self._plain.get(call.name)
-            if method is not None:
-                kwargs = call.kwargs
-                result = await (method(*call.args, **kwargs) if kwargs else method(*call.args))
+            try:
+                method = self._plain.get(call.name)
+                if method is not None:
+                    kwargs = call.kwargs
+                    result = await (method(*call.args, **kwargs) if kwargs else method(*call.args))
+                else:
+                    result = await self._actor.async_body(call)
+                if result.__class__ in GENERATORS:
+                    raise refuse_generator(result, f"{self.member}.{call.name}()")
+            except BaseException as error:  # the loop's boundary: a method's exception is its call's
+                if call.closes():
+                    self.member.failed += 1
+                    self.member.total += 1  # before it is closed: whoever has the result finds it counted
+                call.fail(self._actor.seen(error, call))
             else:
-                result = await self._actor.async_body(call)
-            if result.__class__ in GENERATORS:
-                raise refuse_generator(result, f"{self.member}.{call.name}()")
-        except BaseException as error:  # the loop's boundary: a method's exception is its call's
-            self.member.failed += 1
-            self.member.total += 1  # before it is closed: whoever has the result finds it counted
-            call.fail(self._actor.seen(error, call))
-        else:
-            self.member.total += 1
-            call.close(result)
-        self._over(call)
+                call.close(result, self.member)
+        except BaseException as error:
+            end_anyway(call, error, self)
+        finally:
+            self._over(call)
 
     def _over(self, call: Any) -> None:
         del self.running[call]
@@ -175,16 +180,21 @@ class LoopLane:
         """On a thread of the crew."""
         here.inside = self.member
         try:
-            result = self._actor.run(call)
-        except BaseException as error:  # the loop's boundary, for a sync method
-            self.crew_counts.add(failed=True)
-            call.fail(self._actor.seen(error, call))
-        else:
-            self.crew_counts.add(failed=False)
-            call.close(result)
+            try:
+                result = self._actor.run(call)
+            except BaseException as error:  # the loop's boundary, for a sync method
+                if call.closes():
+                    self.crew_counts.add(failed=True)
+                call.fail(self._actor.seen(error, call))
+            else:
+                if call.closes():
+                    self.crew_counts.add(failed=False)
+                call.close(result)
+        except BaseException as error:
+            end_anyway(call, error, self)
         finally:
             here.inside = None
-        self.loop.call_soon_threadsafe(self._over, call)
+            self.loop.call_soon_threadsafe(self._over, call)
 
     def _finish(self) -> None:
         self._closed = True

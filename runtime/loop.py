@@ -9,10 +9,24 @@ Called by: the member, in the actor's thread; the side lane of an event-loop act
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from concurry.runtime.retry_notes import brief
 from concurry.runtime.settle import UNSETTLED
+from concurry.transports.errors import WorkerError
+
+log = logging.getLogger("concurry")
+
+
+def end_anyway(call: Any, error: BaseException, who: Any) -> None:
+    """What ends a call has raised. It is that call's failure, and its lane goes on. Raises only where it cannot be told
+    at all: the connection of a process is broken."""
+    told = WorkerError(f"{who}.{call.name}() has run, and could not be ended as it should: {brief(error)}")
+    log.error("concurry: %s", told)
+    if not call.done():
+        call.fail(told)
 
 
 def serve(first: Callable[[], Any], take: Callable[[], Any], actor: Any, member: Any) -> None:
@@ -34,19 +48,22 @@ def serve(first: Callable[[], Any], take: Callable[[], Any], actor: Any, member:
             continue
         member.call = call
         try:
-            method = plain(call.name)
-            if method is None:
-                result = actor.run(call)
+            try:
+                method = plain(call.name)
+                if method is None:
+                    result = actor.run(call)
+                else:
+                    kwargs = call.kwargs
+                    result = method(*call.args, **kwargs) if kwargs else method(*call.args)
+                    if result.__class__ in UNSETTLED:
+                        result = actor.settle(result, call)
+            except BaseException as error:  # the loop's boundary: a method's exception is its call's
+                if call.closes():
+                    member.failed += 1
+                    member.total += 1
+                call.fail(actor.seen(error, call))
             else:
-                kwargs = call.kwargs
-                result = method(*call.args, **kwargs) if kwargs else method(*call.args)
-                if result.__class__ in UNSETTLED:
-                    result = actor.settle(result, call)
-        except BaseException as error:  # the loop's boundary: a method's exception is its call's
-            member.failed += 1
-            member.total += 1  # before it is closed: whoever has the result finds it counted
-            call.fail(actor.seen(error, call))
-        else:
-            member.total += 1
-            call.close(result)
+                call.close(result, member)  # counted before it is closed: whoever has the result finds it counted
+        except BaseException as error:
+            end_anyway(call, error, member)
         call = result = kwargs = member.call = None

@@ -13,6 +13,7 @@ Called by: the supervisor, once per death and begun call.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from concurry.runtime.notifier import judge
@@ -23,14 +24,16 @@ _MOST_DEATHS = 2
 
 
 class Carried:
-    """What a call has been through: attempts begun, actors it died with, and since when; how long it waits now."""
+    """What a call has been through: attempts begun, actors it died with, since when, and how those of its attempts
+    ended that are known of here; how long it waits now."""
 
-    __slots__ = ("attempts", "deaths", "started", "timer")
+    __slots__ = ("attempts", "deaths", "earlier", "started", "timer")
 
-    def __init__(self, attempts: int, deaths: int, started: float) -> None:
+    def __init__(self, attempts: int, deaths: int, started: float, earlier: Sequence[tuple[int, str]] = ()) -> None:
         self.attempts = attempts
         self.deaths = deaths
         self.started = started
+        self.earlier = earlier  # the number of an attempt, and its outcome in words
         self.timer: Any = None  # of the wait before its next attempt
 
     def wait_no_more(self) -> None:
@@ -48,6 +51,7 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
         getattr(call, "attempts_lost", 1) if before is None else before.attempts + getattr(call, "attempts_lost", 1),
         (0 if before is None else before.deaths) + member.channel.blames(call),
         now if before is None else before.started,
+        () if before is None else before.earlier,
     )
     policy = pool.plan.methods[call.name].policy
     poison = carried.deaths >= _MOST_DEATHS and policy is not None
@@ -63,7 +67,7 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
     )
     error.__cause__ = reason.cause
     if policy is None or carried.deaths >= _MOST_DEATHS:
-        call.abandon(error)
+        call.abandon(error, member)
         return
     call.owner.wait_again(call)
     if pool.spawner is not None:
@@ -89,8 +93,10 @@ def _decide(pool: Any, call: Any, policy: Any, carried: Carried, error: WorkerDi
         if call.done():
             return
         info = CallInfo(call.name, pool.plan.name)
-        attempts = Attempts(policy, info, args, kwargs, carried.started, number=carried.attempts)
+        number, earlier = carried.attempts, carried.earlier
+        attempts = Attempts(policy, info, args, kwargs, carried.started, number=number, earlier=earlier)
         step = attempts.raised(error, now)
+        carried.earlier = [*earlier, (number, brief(error))]
     except BaseException as failed:  # arguments that only its worker can rebuild, a predicate that ends its thread
         _undecided(call, error, brief(failed))
         return

@@ -37,7 +37,8 @@ class Member:
 
     Attributes:
         call: the one that runs, where it runs one at a time.
-        total, failed: calls that have ended, and those of them that raised.
+        total, failed: calls that have ended here, and those of them that raised.
+        outside: calls that were ended while they ran, as by their time or a death: each failed, and is in neither.
         call_waits: what its calls wait for inside their methods.
     """
 
@@ -56,6 +57,8 @@ class Member:
         self.call: Any = None
         self.total = 0
         self.failed = 0
+        self.outside = 0
+        self._dispatched = 0  # the most that was told: a figure never falls
         self.call_waits = CallWaits()
         self.lane: LoopLane | None = None
         self.side: SideLane | None = None
@@ -74,6 +77,19 @@ class Member:
         lane, side = self.lane, self.side
         beside = side is not None and side.call is not None
         return (self.call is not None) + (lane.active if lane is not None else 0) + beside
+
+    def open_calls(self) -> list[Any]:
+        """The calls it has begun that have not ended, nor are counted."""
+        return [call for call in self._shown() if call.running()]
+
+    def running(self) -> int:
+        """How many methods run in it, also those that nobody waits for any more."""
+        return sum(call._stage != 2 for call in self._shown())
+
+    def _shown(self) -> list[Any]:
+        lane, side = self.lane, self.side
+        calls = [self.call, side.call if side is not None else None]
+        return [call for call in [*calls, *(lane.running if lane is not None else ())] if call is not None]
 
     def _give_later(self, call: Any) -> bool:
         raise AssertionError("a member is given calls while it is ready, and only then")
@@ -261,16 +277,17 @@ class Member:
 
     def stats(self) -> dict[str, Any]:
         """Its figures, for `get_worker_stats`."""
-        running = self.active
         total, failed = self._counts()
+        total, failed = total + self.outside, failed + self.outside
+        self._dispatched = max(self._dispatched, total + len(self.open_calls()))  # this last: a call never counts twice
         return {
             "worker_index": self.index,
             "name": str(self),
             "state": self.state,
-            "running": running,
+            "running": self.running(),
             "done": total - failed,
             "failed": failed,
-            "total_dispatched": total + running,
+            "total_dispatched": self._dispatched,
             "restarts": self.restarts,
             "incarnation": max(self.incarnation, 0),
         }
@@ -303,18 +320,19 @@ def _direct(actor: Actor, member: Member) -> Callable[[Any], None]:
                 if result.__class__ in UNSETTLED:
                     result = actor.settle(result, call)
         except Exception as error:
-            member.failed += 1
-            member.total += 1
+            if call.closes():
+                member.failed += 1
+                member.total += 1
             cut_ours(error)
             call.fail(error)
         except BaseException as error:  # a Ctrl-C is a Ctrl-C: it is the caller's own thread
-            member.failed += 1
-            member.total += 1
+            if call.closes():
+                member.failed += 1
+                member.total += 1
             if not call.fail(error) and is_cancellation(error):
                 return  # another thread has stopped the worker, which cancelled the method: the future says so
             raise
         else:
-            member.total += 1
-            call.close(result)
+            call.close(result, member)
 
     return run

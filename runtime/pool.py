@@ -36,6 +36,7 @@ class Pool:
         self.transport = transport
         self.clock = clock
         self.forked = False
+        self._dispatched = 0
         lanes = plan.lanes or (frozenset(plan.methods),)
         bound = None
         if plan.mailbox_size is not None:
@@ -155,9 +156,15 @@ class Pool:
 
     def stats(self) -> dict[str, Any]:
         """The pool's figures, read now."""
-        members, gone = self.supervisor.everybody_and_past()
-        workers = [member.stats() for member in members]
+        outside = sum(intake.outside for intake in self.intakes)
+        workers, calls, gone = self.supervisor.figures()
         figures = {key: sum(worker[key] for worker in workers) + gone[key] for key in gone}
+        figures["failed"] += outside
+        # First what has ended, then what is open: a call that ends meanwhile is in neither, and none is in both. What
+        # was told never falls.
+        calls += [call for intake in self.intakes for call in intake.tried_again()]
+        begun = figures["done"] + figures["failed"] + len(set(calls))
+        self._dispatched = figures["total_dispatched"] = max(self._dispatched, begun)
         return {
             "name": self.plan.name,
             "mode": self.plan.mode,

@@ -111,6 +111,11 @@ class RemoteActor:
         self.wire.line.send([control.LEAVING, why])
         return True
 
+    def tell_its_size(self) -> None:
+        """Where it is too large before its first call, the parent says so: it will be replaced after each."""
+        if self._most_memory is not None and (memory := _resident()) > self._most_memory:
+            self.wire.line.send([kinds.OVER_MEMORY, memory])
+
     def run(self, actor: Actor) -> None:
         """One call at a time, in this thread, to the end."""
         here.member = here.inside = waits.trunk = self
@@ -174,7 +179,7 @@ def calls_of(wire: Any, first: int, carried: Any, items: list[Any], buffers: Any
         for call in calls:
             what = carried.get(call.number)
             if what is not None:
-                call.carried = Carried(what[0], 0, what[1])
+                call.carried = Carried(what[0], 0, what[1], what[2])
     return calls
 
 
@@ -185,8 +190,9 @@ def _resident() -> int:
     return (resident - shared) * resource.getpagesize()
 
 
-def payload(plan: Plan) -> tuple[bytes, dict[int, Any]]:
-    """What a child makes its actor of, and the handles in it. Raises whatever pickling raises."""
+def payload(plan: Plan, *, beside: bool) -> tuple[bytes, list[memoryview], dict[int, Any]]:
+    """What a child makes its actor of, large buffers beside it if they may be, and the handles in it. Raises whatever
+    pickling raises."""
     init = plan.init
     there = Init(
         init.cls,
@@ -199,16 +205,20 @@ def payload(plan: Plan) -> tuple[bytes, dict[int, Any]]:
     )
     from concurry.runtime.balancing import round_robin
 
+    it = plan._replace(init=there, choose=round_robin, methods=dict(plan.methods))
     with Packing() as handles:
-        made = codec_pickle.dump_alone(plan._replace(init=there, choose=round_robin, methods=dict(plan.methods)))
-    return made, handles
+        if not beside:
+            return codec_pickle.dump_alone(it), [], handles
+        made, buffers = codec_pickle.dump(it, (*init.args, *init.kwargs.values()))
+    return made, buffers, handles
 
 
-def serve(wire: Any, plan: bytes, index: int, carrying: bool) -> bool:
-    """Be the actor, in this process, to its end. False: it could not be made. `carrying`: there are handles in it."""
+def serve(wire: Any, plan: list[bytes], index: int, carrying: bool) -> bool:
+    """Be the actor, in this process, to its end. False: it could not be made. `plan`: pickled; taken out of its list,
+    and so held no longer than needed. `carrying`: there are handles in it."""
     try:
         with Arriving(parent(wire), ()) if carrying else nullcontext():
-            there: Plan = codec_pickle.load(plan, None)
+            there: Plan = codec_pickle.load(plan.pop(), vars(wire).pop("makings", None))
     except (
         BaseException
     ) as error:  # a module that is not there, an argument that refuses: whatever, the parent shall know
@@ -220,6 +230,7 @@ def serve(wire: Any, plan: bytes, index: int, carrying: bool) -> bool:
     if actor is None:
         return False
     wire.line.send([control.READY])
+    it.tell_its_size()
     if it.plan.serial:
         it.run(actor)
     else:

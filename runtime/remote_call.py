@@ -11,6 +11,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
+from concurry.runtime.retry_notes import brief
 from concurry.runtime.std_view import PENDING
 from concurry.transports import codec
 from concurry.transports.board import CALLS
@@ -37,6 +38,7 @@ class RemoteCall:
     """
 
     __slots__ = ("_hooks", "_since", "_status", "_why", "_wire", "args", "carried", "extra", "kwargs", "name", "number")
+    owner = None  # calls are counted where they are sent
 
     def __init__(self, wire: Any, number: int, item: list[Any]) -> None:
         self._wire = wire
@@ -72,38 +74,50 @@ class RemoteCall:
                 self.args, self.kwargs = parent(wire).unpack_call(how, body, self.kwargs)
             else:
                 self.args, self.kwargs = unpack_call(how, body, self.kwargs)
-        except Exception as error:
+        except BaseException as error:
             self.fail(error)
             return False
         return True
 
-    def close(self, result: Any) -> bool:
+    def closes(self) -> bool:
+        """As a future's: whether its loop counts it."""
+        return True
+
+    def close(self, result: Any, at: Any = None) -> bool:
         """It has come to this result."""
         try:
             reply, buffers = self._wire.pack_result(self.number, result)
+            return self._reply(reply, buffers)
         except EncodeError as error:
             told = EncodeError(f"{self._wire.who}.{self.name}(): {error}")
             told.__cause__ = error.__cause__
-            return self.fail(told)
-        return self._reply(reply, buffers)
+        except BaseException as error:  # no memory to send it in, or a class whose very name raises
+            told = EncodeError(f"{self._wire.who}.{self.name}(): its result cannot be sent: {brief(error)}")
+        return self.fail(told)
 
     def fail(self, error: BaseException) -> bool:
         """It has ended with this exception, or as somebody has said before."""
-        error = self._why or error
-        return self._reply(codec.pack_failure(self.number, error, f"{self._wire.who}.{self.name}()"), None)
+        error = error if self._why is None else self._why
+        who = f"{self._wire.who}.{self.name}()"
+        try:
+            reply = codec.pack_failure(self.number, error, who)
+        except BaseException as failed:
+            told = EncodeError(f"{who} raised what cannot be sent to another process: {brief(failed)}")
+            reply = codec.pack_failure(self.number, told, who)
+        return self._reply(reply, None)
 
     def _reply(self, reply: bytes, buffers: Any) -> bool:
         wire = self._wire
         if isinstance(reply, Carrying):
             parent(wire).lend(reply.handles)
         was_open = self._status is PENDING
-        self._status = _OVER
         self.args = self.kwargs = self.extra = None
-        del wire.running[self.number]
+        wire.running.pop(self.number, None)  # not there any more where a reply failed to leave before
         wire.reply(reply, buffers, self._since, monotonic_ns())
+        self._status = _OVER
         return was_open
 
-    def abandon(self, reason: BaseException) -> bool:
+    def abandon(self, reason: BaseException, at: Any = None) -> bool:
         """Nobody waits for it any more, or it shall end like that. It still runs, and is replied to at its end."""
         if self._status is not PENDING:
             return False

@@ -43,10 +43,23 @@ class RemoteMember(Member):
         made: bytes = self.pool.elsewhere.payload(self.index)
         return made
 
+    def makings(self) -> tuple[int, list[int]] | None:
+        """The large buffers that go with it: a descriptor for one start, and their sizes."""
+        made: tuple[int, list[int]] | None = self.pool.elsewhere.makings()
+        return made
+
     @property
     def active(self) -> int:
         feed = self.feed
         return 0 if feed is None else min(feed.active, self.pool.plan.max_concurrency)
+
+    def open_calls(self) -> list[Any]:
+        feed = self.feed
+        sent = [] if feed is None else [call for call in list(feed.channel.under_way.values()) if not call.done()]
+        return sent[: self.pool.plan.max_concurrency]
+
+    def running(self) -> int:
+        return self.active
 
     def takers(self) -> list[tuple[Mailbox, Any]]:
         return [(self.pool.intakes[0].mailbox, self.feed or self)]

@@ -2,7 +2,7 @@
 
 Guarantees: however many attempts there are, what is listed stays short. A note is not doubled where the same exception
 object is raised again, and its traceback does not grow from attempt to attempt. Nothing here raises because of what a
-user's `__str__`, `__repr__` or `__setattr__` does.
+user's `__str__`, `__repr__`, `__getattribute__` or `__setattr__` does.
 Called by: `concurry.runtime.attempts`, `concurry.runtime.retry_policy`.
 """
 
@@ -11,6 +11,11 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
+from concurry.transports.ctrl_c import ctrl_c
+
+# Taken from BaseException itself: a property or a `__getattribute__` of the user's may refuse.
+_traceback: Any = BaseException.__dict__["__traceback__"]
+_dict: Any = BaseException.__dict__["__dict__"]
 _LISTED = 8  # runs of equal outcomes: the first two and the last ones; what lies between is left out
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
@@ -38,11 +43,18 @@ class Outcomes:
 def note(exception: BaseException, text: str, *, replacing: str) -> None:
     """Add a note, in the place of those that begin with `replacing`: the same exception object may be raised again, in
     this call or in a later one."""
-    notes = getattr(exception, "__notes__", [])
+    try:
+        notes: Any = object.__getattribute__(exception, "__notes__")
+    except AttributeError:
+        notes = []
+    except Exception:  # a property of the user's
+        return
     if isinstance(notes, list):
         kept = [it for it in notes if not (isinstance(it, str) and it.startswith(replacing))]
-        # Not `add_note`: it goes through `__setattr__`, which a frozen exception refuses.
-        BaseException.__setattr__(exception, "__notes__", [*kept, text])
+        _dict.__get__(exception)["__notes__"] = [
+            *kept,
+            text,
+        ]  # not `add_note`: it goes through `__setattr__`, which may refuse
 
 
 def cut_traceback(exception: BaseException) -> None:
@@ -51,7 +63,7 @@ def cut_traceback(exception: BaseException) -> None:
     A traceback begins with the frame that caught it; that frame once more, further down, is where the older part
     begins.
     """
-    newest = exception.__traceback__
+    newest = _traceback.__get__(exception)
     entry = newest
     while entry is not None and entry.tb_next is not None:
         if newest is not None and entry.tb_next.tb_frame is newest.tb_frame:
@@ -63,7 +75,9 @@ def brief(exception: BaseException, length: int = 200) -> str:
     """The type of an exception and the beginning of its text, on one line."""
     try:
         text = " ".join(str(exception).split())
-    except Exception as error:  # a __str__ of the user's
+    except ctrl_c():
+        raise
+    except BaseException as error:  # a __str__ of the user's
         text = f"<its __str__ raised {type(error).__name__}>"
     name = type(exception).__name__
     if len(text) > length:
@@ -75,5 +89,7 @@ def short(result: Any) -> str:
     """The beginning of a result's repr, on one line."""
     try:
         return _SHORT.repr(result)
-    except Exception as error:  # a __repr__ of the user's, or one that recurses
+    except ctrl_c():
+        raise
+    except BaseException as error:  # a __repr__ of the user's, or one that recurses
         return f"<{type(result).__name__}, whose __repr__ raised {type(error).__name__}>"

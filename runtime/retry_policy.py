@@ -94,7 +94,7 @@ class Policy(NamedTuple):
 
     def retries_type(self, exception: BaseException) -> bool:
         """Whether the types alone say that `exception` is tried again. Cancellation and misuse never are."""
-        return isinstance(exception, self.types) and not (is_cancellation(exception) or is_misuse(exception))
+        return issubclass(type(exception), self.types) and not (is_cancellation(exception) or is_misuse(exception))
 
     def retries_exception(
         self, exception: BaseException, context: Mapping[str, Any], complaints: list[str] | None = None
@@ -107,7 +107,7 @@ class Policy(NamedTuple):
         """
         if self.retries_type(exception):
             return True
-        if not isinstance(exception, Exception) or is_misuse(exception):
+        if not issubclass(type(exception), Exception) or is_misuse(exception):
             return False
         known = {**context, "exception": exception}
         for predicate in self.predicates:
@@ -169,6 +169,11 @@ def _fibonacci(n: int) -> float:
 def is_misuse(exception: BaseException) -> bool:
     """Whether this is the library's own word on how it is used, also as one of a group: the next attempt would end
     alike, and what was paid for would be paid for again."""
-    if isinstance(exception, BaseExceptionGroup):
-        return exception.subgroup(MisuseError) is not None  # pyright: ignore[reportUnknownMemberType]
-    return isinstance(exception, MisuseError)
+    kind = type(exception)  # its `__class__` may be a user's
+    if issubclass(kind, BaseExceptionGroup):
+        subgroup: Any = BaseExceptionGroup.subgroup
+        try:
+            return subgroup(exception, MisuseError) is not None
+        except Exception:  # too deep, or a `derive` of the user's that raises: then not as far as can be seen
+            return False
+    return issubclass(kind, MisuseError)

@@ -37,6 +37,10 @@ log = logging.getLogger("concurry")
 
 _KILLED_S = 1.0  # for what was killed to be gone
 _GRACE_S = 1.0  # for async methods to be cancelled and pauses to be left, after the deadline
+_MORE = "Give it more: stop(timeout=...), or stop_timeout=... in the options."
+AT_EXIT = "Give it more: exit_timeout=... in the options, which holds here, as after a Ctrl-C in a `with` block."
+AFTER_CTRL_C = "Give it more: exit_timeout=... in the options, which holds after a Ctrl-C."
+_INTERRUPTED = "A Ctrl-C while it was waited for ended that wait."
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # pools that are not over
 _lock = threading.Lock()  # protects `_live` and `_hooked`
 _hooked = False
@@ -94,13 +98,20 @@ def leave_waits(pool: Any) -> None:
         member.call_waits.leave(waited)
 
 
-def stop(pool: Any, timeout_s: float | None, *, grace_s: float = _GRACE_S, quiet: bool = False) -> int:
+def stop(
+    pool: Any,
+    timeout_s: float | None,
+    *,
+    grace_s: float = _GRACE_S,
+    quiet: bool = False,
+    more: str = _MORE,
+) -> int:
     """Stop a pool. Again: returns at once. Returns how many calls were cancelled that had not begun.
 
     Args:
         timeout_s: how long calls that run may go on; None: as long as they need.
         grace_s: how long, after that, cancelled ones may take to end.
-        quiet: log what is stuck for debugging only.
+        quiet: log what is stuck for debugging only. more: how calls get more time, for the message.
     """
     if pool.forked:
         return 0  # its actors live in the parent, and are the parent's to stop
@@ -109,19 +120,19 @@ def stop(pool: Any, timeout_s: float | None, *, grace_s: float = _GRACE_S, quiet
     pool.supervisor.close()
     cancelled = close_intakes(pool)
     leave_waits(pool)
-    _finish(pool, None if timeout_s is None else pool.clock.now() + timeout_s, grace_s, quiet)
+    _finish(pool, None if timeout_s is None else pool.clock.now() + timeout_s, grace_s, quiet, more)
     return cancelled
 
 
-def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> None:
+def _finish(pool: Any, deadline: float | None, grace_s: float, quiet: bool, more: str) -> None:
     try:
-        _end_all(pool, deadline, grace_s, quiet)
+        _end_all(pool, deadline, grace_s, quiet, more)
     except KeyboardInterrupt:  # whoever presses Ctrl-C during a stop does not want to wait for it
-        _end_all(pool, pool.clock.now(), 0.0, quiet=True)
+        _end_all(pool, pool.clock.now(), 0.0, True, _INTERRUPTED)
         raise
 
 
-def _end_all(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> None:
+def _end_all(pool: Any, deadline: float | None, grace_s: float, quiet: bool, more: str) -> None:
     members = pool.supervisor.everybody()
     if pool.transport.direct:
         for member in members:
@@ -135,7 +146,7 @@ def _end_all(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> 
             break
         tasks = 0
         for member in late:
-            tasks += _give_up(pool, member)
+            tasks += _give_up(pool, member, more)
             tasks += member.interrupt()
             member.channel.kill()
         # Only what was cancelled needs the time to end: a method that runs in a thread hears of nothing.
@@ -155,12 +166,12 @@ def _end_all(pool: Any, deadline: float | None, grace_s: float, quiet: bool) -> 
         ending.join(grace_s)
 
 
-def _give_up(pool: Any, member: Any) -> int:
+def _give_up(pool: Any, member: Any, more: str) -> int:
     """End the calls that an actor still holds, and cancel the tasks of its async methods. Returns how many tasks."""
     tasks = 0
     for call in member.held():
         task = call.extra  # closing the call drops it
-        call.abandon(_given_up(pool.plan, member, call))
+        call.abandon(_given_up(pool.plan, member, call, more), member if call.running() else None)
         if task is not None:
             interrupt(task)
             tasks += 1
@@ -179,10 +190,10 @@ def _join(pool: Any, members: list[Any], deadline: float | None) -> list[Any]:
     return late
 
 
-def _given_up(plan: Plan, member: Any, call: Any) -> BaseException:
+def _given_up(plan: Plan, member: Any, call: Any, more: str) -> BaseException:
     return WorkerStoppedError(
         f"{'Worker pool' if plan.pooled else 'Worker'} is stopped: {member}.{call.name}() still ran when the time for "
-        f"stop() was over. Give it more: stop(timeout=...), or stop_timeout=... in the options."
+        f"stop() was over. {more}"
     )
 
 
@@ -208,10 +219,10 @@ def _at_exit() -> None:
     try:
         for pool in pools:
             timeout = pool.plan.exit_timeout_s
-            _finish(pool, None if timeout is None else began + timeout, 0.2, quiet=True)
+            _finish(pool, None if timeout is None else began + timeout, 0.2, True, AT_EXIT)
     except KeyboardInterrupt:  # the interpreter ends already: what is left is the others
         for pool in pools:
-            _end_all(pool, began, 0.0, quiet=True)
+            _end_all(pool, began, 0.0, True, _INTERRUPTED)
 
 
 def _after_fork_in_child() -> None:

@@ -36,8 +36,21 @@ class StandardView:
         _exception: BaseException | None
         _std: Standard
         _uuid: str
+        owner: Any
+        name: str
 
         def add_hook(self, hook: Callable[[Any], object]) -> None: ...
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.owner is None:  # nobody's call
+            return super().__reduce_ex__(protocol)
+        from concurry.transports.codec_pickle import Unsendable
+
+        what = f"the future of {self.name}()" if self.name else "a future"
+        raise Unsendable(
+            f"{what} stays in the process that made it. Call .result() on it, or make the method that has it async and "
+            f"await it"
+        )
 
     @property
     def uuid(self) -> str:

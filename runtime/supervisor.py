@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from concurry.runtime import lost_calls, shutdown
-from concurry.runtime.future import acquire_within
 from concurry.runtime.member import FAILED, GONE, READY, STARTING, Member
 from concurry.runtime.notifier import notifier
+from concurry.runtime.raw_lock import acquire_within
 from concurry.runtime.restart import Decision, decide
 from concurry.transports.errors import RestartIntensityError, WorkerDiedError, WorkerInitError
 
@@ -43,7 +43,7 @@ class Supervisor:
         self.pool = pool
         self.closing = False
         self.draining = False
-        self.past = {"done": 0, "failed": 0, "total_dispatched": 0, "restarts": 0}
+        self.past = {"done": 0, "failed": 0, "restarts": 0}
         self._on_demand: set[Member] = set()
         self._leaving: list[Any] = []  # channels of on-demand actors whose context is just about to end
         self._launched = 0
@@ -260,9 +260,12 @@ class Supervisor:
 
     def _start_again(self, member: Member, why: Any, decision: Decision, opened: bool) -> bool:
         """Start it now or later. False: neither can be. `opened`: whether the one that died had been opened."""
-        level = logging.WARNING if getattr(why, "expected", None) is None else logging.INFO
         delay_s = decision.delay_s
-        log.log(level, "%s died (%s); it is started again %s", member, why, f"in {delay_s:.1f} s" if delay_s else "now")
+        if getattr(why, "expected", None) is None:
+            when = f"in {delay_s:.1f} s" if delay_s else "now"
+            log.warning("%s died (%s); it is started again %s", member, why, when)
+        else:
+            log.info("%s has ended (%s); it is started again now", member, why.expected.removeprefix("its end by "))
         with self._lock:
             if self.closing:
                 return True
@@ -338,10 +341,11 @@ class Supervisor:
         with self._lock:
             return [*self.pool.members, *self._on_demand]
 
-    def everybody_and_past(self) -> tuple[list[Member], dict[str, int]]:
-        """The same with the figures of those that are gone, of one moment: nobody counts in both."""
+    def figures(self) -> tuple[list[dict[str, Any]], list[Any], dict[str, int]]:
+        """Their figures, their open calls, and the figures of those that are gone: nobody counts in both."""
         with self._lock:
-            return [*self.pool.members, *self._on_demand], dict(self.past)
+            members = [*self.pool.members, *self._on_demand]
+            return [it.stats() for it in members], [call for it in members for call in it.open_calls()], dict(self.past)
 
     def finish_if_over(self) -> None:
         """When nothing lives and no call will come: leave nothing behind."""

@@ -104,7 +104,8 @@ class TimeLimits:
         owner = self._pool.elsewhere.owner(channel) if alone else None
         if owner is not None:
             owner.refuse()
-        if not call.abandon(TimeoutError(f"{name} was not done within its call_timeout of {span:g} s. {what}")):
+        late = TimeoutError(f"{name} was not done within its call_timeout of {span:g} s. {what}")
+        if not call.abandon(late, feed.member):
             if owner is not None:  # it has just ended by itself, and its process goes on
                 owner.accept()
             return

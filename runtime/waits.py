@@ -312,7 +312,8 @@ def _break(wait: Wait, which: int | None, chain: list[str]) -> None:
         calls = {sent.number: it for sent, it in wait.targets.items() if hasattr(sent, "edge")}
         future = calls.get(which)
     wait.broken = error = _error(chain[0], " -> ".join(chain), interleaves=False)
-    if future is None or not future.abandon(error):  # it has ended
+    at = future.owner if future is not None and future.running() and hasattr(future.owner, "outside") else None
+    if future is None or not future.abandon(error, at):  # it has ended
         wait.broken = None
 
 

@@ -28,6 +28,8 @@ PUBLIC = [
     "Handle",
     "LimitPool",
     "LimitSet",
+    "LimitStateError",
+    "LimitValueError",
     "LoadBalancingAlgorithm",
     "MailboxFullError",
     "PollingAlgorithm",

@@ -105,8 +105,13 @@ class Job(Protocol):
 
     # Only where the actor runs elsewhere; none of them may block.
 
+    def makings(self) -> tuple[int, list[int]] | None:
+        """Of one start, the large buffers that belong to `payload`: a descriptor for `makings.mapped`, which is the
+        caller's to close, and their sizes."""
+
     def replied(self, channel: Any, ended: int, failed: int, seconds_each: float) -> None:
-        """Calls were replied to, and are closed after this: there may be room for more."""
+        """Calls were replied to, and are closed after this: there may be room for more. Not counted: those that
+        somebody else had ended before."""
 
     def given_back(self, channel: Any, calls: list[Any]) -> None:
         """Calls that had not begun wait again, in their order; maybe none."""
@@ -184,6 +189,7 @@ class Transport(ABC):
         apart: an actor's sync methods wait apart from its async ones, and run one at a time beside them.
         elsewhere: the actor runs in another process: its calls are encoded, and several are under way at once.
         forcible: `Channel.kill` ends whatever runs: the first time politely, the second time for good.
+        makings_beside: elsewhere, large buffers among what makes an actor go beside it (`Job.makings`).
         lend_s: elsewhere, how long a lease that was granted ahead of need may lie there unused: some round trips.
         ahead_s: elsewhere, how many seconds' worth of calls a busy actor is sent ahead: some round trips.
     """
@@ -192,6 +198,7 @@ class Transport(ABC):
     apart: bool = False
     elsewhere: bool = False
     forcible: bool = False
+    makings_beside: bool = False
     ahead_s: float = 0.005
     lend_s: float = 0.004
 

@@ -75,7 +75,7 @@ def _live(line: Control, *, forked: bool) -> int:
         line.send([RIVAL, str(error)])
         return 1
     line.send([CONNECTED])
-    if not _run(wire, fds[1]):
+    if not _run(wire, fds[1], fds[3:], boot["makings"]):
         return 1
     atexit._run_exitfuncs()
     _flush()
@@ -83,13 +83,17 @@ def _live(line: Control, *, forked: bool) -> int:
     return 0
 
 
-def _run(wire: Any, payload_fd: int) -> bool:
+def _run(wire: Any, payload_fd: int, makings_fd: list[int], sizes: list[int] | None) -> bool:
     """Run the actor. False: it could not be had; the parent has been told why."""
     from concurry.transports.codec import pack_failure
 
     try:
         import pickle
 
+        if makings_fd and sizes:
+            from concurry.transports.makings import mapped
+
+            wire.makings = mapped(makings_fd[0], sizes)
         entry, args = pickle.loads(read_memory(payload_fd))
     except BaseException as error:  # a module that is not there, a class that refuses: whatever, the parent shall know
         wire.line.send([UNBUILT, pack_failure(0, error, f"{wire.who}: unpickling its class and arguments")])

@@ -14,7 +14,7 @@ several objects one after the other, headers among them. `how` is
 - CARRYING: the same with handles in it. The body is [their tickets, the bin]; see `luggage`.
 
 Guarantees: `pack_call` and `pack_result` raise nothing but EncodeError, `pack_failure` and `unpack_failure` nothing,
-`read` nothing but ProtocolError, `unpack_call` and `unpack_value` either (KeyboardInterrupt passes everywhere). `read`
+`read` nothing but ProtocolError, `unpack_call` and `unpack_value` either (a Ctrl-C passes everywhere). `read`
 unpickles nothing, and takes less than a second and 50 MiB for any rubbish up to 1 MB. All of it may be called from any
 thread, also from a `__del__` that runs in the middle of it.
 Assumes: a frame larger than `LARGE` holds at most `MANY` containers; whoever puts calls together into a frame stays
@@ -34,6 +34,7 @@ from concurry.transports import codec_exceptions, codec_pickle
 from concurry.transports.codec_pickle import INLINE as INLINE
 from concurry.transports.codec_pickle import LARGE as LARGE
 from concurry.transports.codec_pickle import take_bytes as take_bytes
+from concurry.transports.ctrl_c import ctrl_c
 from concurry.transports.errors import EncodeError, ProtocolError
 from concurry.transports.luggage import Carrying, Packing
 
@@ -82,7 +83,7 @@ def pack_call(
             tops = (*args, *kwargs.values()) if kwargs else args
             stream, buffers = codec_pickle.dump((args, kwargs), tops)
             return _beside((method,), stream, buffers, handles)
-        except KeyboardInterrupt:
+        except ctrl_c():
             raise
         except BaseException as error:  # a user's __reduce__ may raise anything
             raise _refusal(method, args, kwargs, error) from error
@@ -114,12 +115,12 @@ def pack_result(call_id: int, value: Any) -> tuple[bytes, list[memoryview] | Non
         with Packing() as handles:
             stream, buffers = codec_pickle.dump(value, (value,))
         return _beside((call_id, OK), stream, buffers, handles)
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException as error:
         raise EncodeError(
-            f"the result, {_named(value)}, cannot be sent to another process: {_said(error)}. "
-            f"Return what can be pickled, or keep it in the worker and return what the caller needs of it."
+            f"the result, {_named(value)}, cannot be sent to another process: "
+            + _why(error, "Return what can be pickled, or keep it in the worker and return what the caller needs of it")
         ) from error
 
 
@@ -359,7 +360,9 @@ def unpack_failure(how: Any, body: Any) -> BaseException:
 def _rebuilt(body: Any, buffers: list[Any] | None, what: str) -> Any:
     try:
         return codec_pickle.load(body, buffers)
-    except (KeyboardInterrupt, ProtocolError):
+    except ctrl_c():
+        raise
+    except ProtocolError:
         raise
     except BaseException as error:  # a user's __setstate__ may raise anything
         raise EncodeError(
@@ -378,19 +381,23 @@ def _refusal(method: str, args: tuple[Any, ...], kwargs: Any, error: BaseExcepti
     for name, value in named if not isinstance(error, MemoryError) else ():
         try:
             codec_pickle.dump(value, (value,))
-        except KeyboardInterrupt:
+        except ctrl_c():
             raise
         except BaseException as reason:
             which, error = f"{name} ({_named(value)})", reason
             break
     return EncodeError(
-        f"{method}() was not called: {which} cannot be sent to another process: {_said(error)}. "
-        f"Send what can be pickled, or what the worker can make it from."
+        f"{method}() was not called: {which} cannot be sent to another process: "
+        + _why(error, "Send what can be pickled, or what the worker can make it from")
     )
 
 
 def _named(value: Any) -> str:
     return f"of type {type(value).__module__}.{type(value).__qualname__}"
+
+
+def _why(error: BaseException, advice: str) -> str:
+    return f"{error}." if isinstance(error, codec_pickle.Unsendable) else f"{_said(error)}. {advice}."
 
 
 def _said(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from types import MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
 from concurry.transports import codec_pickle
+from concurry.transports.ctrl_c import ctrl_c
 from concurry.transports.errors import RemoteBaseError, RemoteError
 
 LONGEST: Final = 1000  # exceptions
@@ -96,7 +97,7 @@ def describe(error: BaseException, who: str) -> bytes:
         if len(body) <= LARGEST:
             return body
         why = f"({len(records)} exceptions of {len(body)} bytes are too much to send)\n"
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException as failed:  # out of memory, or a class whose very name raises: then its text
         why = f"(it could not be described: {brief(failed)})\n"
@@ -158,7 +159,7 @@ def _record(error: BaseException, numbers: dict[int, int], kinds: dict[type, byt
         context=numbers.get(id(context)),
         suppressed=_suppressed.__get__(error),
         members=None if members is None else [numbers[id(member)] for member in members],
-        is_exception=isinstance(error, Exception),
+        is_exception=issubclass(kind, Exception),
     )
 
 
@@ -193,7 +194,7 @@ def _pickled(value: Any) -> bytes | None:
     try:
         stream = codec_pickle.dump_alone(value)
         codec_pickle.load(stream, None)
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException:  # a user's hook may raise anything
         return None
@@ -227,7 +228,7 @@ def _traceback(error: BaseException, length: int) -> str:
         else:  # format_exception(chain=False) walks along the whole chain, too
             text = f"Traceback (most recent call last):\n{''.join(format_tb(error.__traceback__))}{brief(error)}\n"
             text += f"(It is tied to {length - 1} more exceptions{', at least' if length == LONGEST else ''}.)\n"
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException as failed:  # a property or a __str__ of the user's
         return f"(the traceback of {brief(error)} cannot be shown: {brief(failed)})\n"
@@ -243,7 +244,7 @@ def _type_name(kind: type) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str.__str__(str(error))[:_LONG_TEXT]
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException as failed:
         return f"(its text cannot be had: {type(failed).__name__})"
@@ -252,7 +253,7 @@ def _text(error: BaseException) -> str:
 def _repr(value: Any) -> str:
     try:
         return str.__str__(repr(value))[:_LONG_TEXT]
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException:
         return object.__repr__(value)
@@ -271,7 +272,7 @@ def rebuild(body: Any) -> BaseException:
             _tie(error, record, made)
         _attach(made[0], text)
         return made[0]
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException as failed:
         return RemoteError(f"a worker's exception arrived that cannot be read: {brief(failed)}")
@@ -306,7 +307,7 @@ def _made(record: _Record, members: list[BaseException], kinds: dict[bytes, Any]
             error = _whole(record.whole, kind)
             if error is None:
                 error = _from_parts(record, kind, members, notes)
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException as failed:
         why = brief(failed)
@@ -327,7 +328,7 @@ def _whole(stream: bytes | None, kind: Any) -> BaseException | None:
         return None
     try:
         error = codec_pickle.load(stream, None)
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException:  # then from its parts
         return None
@@ -343,7 +344,7 @@ def _from_parts(record: _Record, kind: Any, members: list[BaseException], notes:
             args, state, slots = codec_pickle.load(record.parts, None)
         else:
             notes.append("Only its text is here: its arguments are too large, or cannot be pickled")
-    except KeyboardInterrupt:
+    except ctrl_c():
         raise
     except BaseException as failed:
         notes.append(f"Only its text is here: its arguments could not be rebuilt: {brief(failed)}")

@@ -40,6 +40,10 @@ _BUFFERS: Final = frozenset({bytes, bytearray, memoryview})
 Pickled = tuple[bytes, list[memoryview]]
 
 
+class Unsendable(TypeError):
+    """What a thing of ours raises that cannot be pickled, and says itself what to do."""
+
+
 def dump(value: Any, tops: Iterable[Any]) -> Pickled:
     """Pickle `value`; `tops` are the parts of it whose bytes are worth looking for. Raises what pickling raises."""
     buffers: list[memoryview] = []

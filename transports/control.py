@@ -33,7 +33,7 @@ FORK, FORKED, UNBORN, EXITED = 13, 14, 15, 16  # with the nursery
 RUNTIME = 32
 
 _SMALL = 48 << 10  # bytes: what goes into a packet itself; the kernel's bound is some 200 kB
-_MOST_FDS = 4
+_MOST_FDS = 6
 _INLINE, _IN_MEMORY = b"m", b"f"
 _pack: Any = msgpack.packb  # its stubs say that it may return None
 

@@ -68,7 +68,7 @@ class Gate:
         self.push.close(linger=0)
         self.pull.close(linger=0)
 
-    def boot(self, job: Any, memory: Any) -> dict[str, Any]:
+    def boot(self, job: Any, memory: Any, makings: list[int] | None) -> dict[str, Any]:
         """What a child is told first: how to connect, and this process's surroundings of now."""
         return {
             "who": job.who,
@@ -83,6 +83,7 @@ class Gate:
             "argv": [_told(each) for each in getattr(sys, "argv", ()) if isinstance(each, str)],
             "folder": _folder(),
             "copies": memory.copies,
+            "makings": makings,
             "large": job.settings["large"],
             "native_threads": job.settings["native_threads"],
         }

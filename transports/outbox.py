@@ -142,7 +142,7 @@ class Outbox:
                 yield _message(begin, batch, carried)
                 begin, batch, carried = number, [], {}
             if what is not None:
-                carried[number] = [what.attempts, what.started]
+                carried[number] = [what.attempts, what.started, what.earlier]
             batch.append(encoded)
             size += len(encoded)
             if buffers is not None:

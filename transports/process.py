@@ -18,6 +18,7 @@ class ProcessTransport(Transport):
 
     elsewhere = True
     forcible = True
+    makings_beside = True
 
     @staticmethod
     def encode(call: Any) -> None:

@@ -79,13 +79,16 @@ class ProcessChannel(Channel):
             self._line = Control(ours, blocks=False)
             self._board = Board()
             undo.add(self._board.close)
-            self._payload = in_memory(job.payload)
-            undo.add(lambda: os.close(self._payload))
+            makings = job.makings()
+            self._payload = [] if makings is None else [makings[0]]  # descriptors of what makes the actor
+            self._makings = None if makings is None else makings[1]
+            undo.add(self._close_payload)
+            self._payload.insert(0, in_memory(job.payload))
             self._stacks = Stacks()
             undo.add(self._stacks.close)
             self._gate = gate = Gate(at, self.serial)
             undo.add(gate.close)
-            self._monitor = gate.pull.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._monitor = gate.pull.get_monitor_socket(zmq.EVENT_DISCONNECTED, f"inproc://monitor-{self.serial}")
             undo.add(lambda: self._monitor.close(linger=0))
             self._outbox = Outbox(self, job, gate.push)
             self.under_way = self._outbox.under_way
@@ -151,14 +154,18 @@ class ProcessChannel(Channel):
         self._gate.open(self.pid)
         board = self._board.fd
         assert board is not None
-        boot = self._gate.boot(self._job, self.memory)
-        self.tell([control.BOOT, boot], (board, self._payload, self._stacks.write_end()))
+        boot = self._gate.boot(self._job, self.memory, self._makings)
+        payload, *makings = self._payload
+        self.tell([control.BOOT, boot], (board, payload, self._stacks.write_end(), *makings))
         self._stacks.close_write_end()
         self._board.close_fd()
-        os.close(self._payload)
-        self._payload = -1
+        self._close_payload()
         for number in self._ending.signals:  # somebody wished it before it was there
             send_signal(pidfd, number)
+
+    def _close_payload(self) -> None:
+        while self._payload:
+            os.close(self._payload.pop())
 
     def new_line(self) -> socket:
         """The child's end of another control line, before it is born: the helper that had the first one was killed."""
@@ -305,10 +312,9 @@ class ProcessChannel(Channel):
         self._line.close()
         self.replies.close(self._board.kept())
         self._monitor.close(linger=0)
-        for fd in (self._pidfd, self._payload):
-            if fd >= 0:
-                os.close(fd)
-        self._payload = -1
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._close_payload()
         self._gate.shut()
         self._asking.close()
         self._begun_at_end = self._board.last_begun()

@@ -247,17 +247,18 @@ class Host:
     def __init__(self, who: str, payload: bytes, copies: bool) -> None:
         ray_refs.copies = copies
         self._wire = RayWire(who)
-        thread = threading.Thread(target=self._live, args=(payload,), name=f"concurry: {who}", daemon=True)
+        makings = [payload]  # taken from there: a thread keeps its arguments for as long as it lives
+        thread = threading.Thread(target=self._live, args=(makings,), name=f"concurry: {who}", daemon=True)
         thread.start()
 
     def __repr__(self) -> str:
         return self._wire.who
 
-    def _live(self, payload: bytes) -> None:
+    def _live(self, makings: list[bytes]) -> None:
         wire = self._wire
         wire.send([BORN, os.getpid(), ray.util.get_node_ip_address()])
         try:
-            entry, args = pickle.loads(payload)
+            entry, args = pickle.loads(makings.pop())
         except BaseException as error:  # a module that is not there, a class that refuses: whatever
             wire.send([control.UNBUILT, pack_failure(0, error, f"{wire.who}: unpickling its class and arguments")])
         else:

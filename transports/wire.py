@@ -74,6 +74,7 @@ class Wire(GivesBack):
         self.running: dict[int, Any] = {}  # calls that run, by number; the runtime's
         self.on_message: Callable[[list[Any], list[int]], None] = _ignore
         self.on_interrupt: Callable[[list[int]], None] = _ignore
+        self.makings: list[Any] | None = None  # large buffers of what the actor is made of, until it is made
         self.replied = 0  # calls whose replies were sent
         self._out: list[bytes] = []
         self._last: list[Any] = _NOTHING  # the frames of the last message, where that is too large for the board

@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 
 from concurry.runtime import kinds
 from concurry.runtime.clock import system
-from concurry.runtime.future import acquire_within
 from concurry.runtime.limiter.lease import AnyArbiter, Lease, Ticket
 from concurry.runtime.limiter.owner import LeaseOwner
+from concurry.runtime.raw_lock import acquire_within
 
 _ANSWER_S: Final = 0.05  # how long a look waits for processes to answer: one may be stopped, or busy in C
 _MOST_AHEAD: Final = 32

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from concurry.runtime.future import acquire_within
 from concurry.runtime.limiter.blocks import own_hold
 from concurry.runtime.limiter.lease import HELD, Lease, Ticket
+from concurry.runtime.raw_lock import acquire_within
 from concurry.transports.errors import DeadlockError
 
 

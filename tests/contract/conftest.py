@@ -96,7 +96,7 @@ _POOLED = frozenset(
         "test_the_table",
     ]
 )
-_AT_ONCE = _POOLED | {"test_exceptions", "test_policies"}
+_AT_ONCE = _POOLED | {"test_exceptions", "test_figures", "test_policies"}
 
 WAYS = [
     Way("sync", {"mode": "sync"}, background=False),
@@ -152,6 +152,7 @@ _SHARED = {
     "ray-pool": "each call may run on another actor",
     "demand": "each call has an actor of its own",
 }
+_DIES_NOT = dict.fromkeys(("sync", "thread", "pool", "concurrent", "asyncio", "demand"), "its actor is in this process")
 _CAUGHT = {"sync": "it passes through to the caller, as in a plain call: a Ctrl-C is a Ctrl-C"}
 _UNORDERED = {
     "pool": "calls of one thread start in order, but on four actors, which run at their own pace",
@@ -181,10 +182,17 @@ _NO_WAITING = """
     test_calls_that_wait_behind_stuck_ones_are_given_up test_stop_leaves_a_wait_between_attempts
     test_by_method_it_holds_for_these_only test_cancelled_calls_let_their_arguments_go
     test_a_call_past_its_time_takes_no_limit test_stop_ends_calls_that_wait_for_limits
+    test_what_stop_gives_up_has_failed test_a_running_async_call_that_is_cancelled_counts_once
+    test_a_call_past_its_time_has_failed test_an_async_call_past_its_time_has_failed
+    test_a_call_given_up_names_the_option_that_holds
     test_stop_ends_calls_between_two_attempts test_the_only_actor_is_not_kept_by_its_own_full_mailbox
+"""
+_OF_DEATHS = """
+    test_a_lost_call_has_failed test_a_lost_call_that_waits_for_its_next_attempt test_no_figure_falls_over_deaths
 """
 SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     **dict.fromkeys(_NO_WAITING.split(), _DIRECT),
+    **dict.fromkeys(_OF_DEATHS.split(), _DIES_NOT),
     "test_state_stays_in_the_actor": _SHARED,
     "test_an_actor_keeps_one_loop": _SHARED,
     "test_many_async_methods_run_together": {
@@ -200,6 +208,7 @@ SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
         "ray": "one call at a time, of whatever kind",
     },
     "test_a_base_exception_ends_its_call_only": _CAUGHT,
+    "test_a_base_exception_that_misbehaves_ends_its_call_only": _CAUGHT,
     "test_other_base_exceptions_come_wrapped": _CAUGHT,
     "test_calls_of_one_thread_run_in_their_order": _UNORDERED,
     "test_async_calls_of_one_thread_start_in_their_order": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import threading
 import warnings
@@ -122,6 +123,29 @@ def test_stop_without_time_leaves_no_future_open(start: Start, way: Any, new_sig
         held.result()
     if later is not None:
         assert later.done()
+    go.set()
+    for thread in ours:
+        thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("left_by", "named", "other"),
+    [(None, "stop_timeout=", "exit_timeout="), (KeyboardInterrupt, "exit_timeout=", "stop_timeout=")],
+)
+def test_a_call_given_up_names_the_option_that_holds(
+    start: Start, new_signal: Any, left_by: Any, named: str, other: str
+) -> None:
+    others = set(threading.enumerate())
+    worker, began, go = start(Works, options={"stop_timeout": 0.01, "exit_timeout": 0.01}), new_signal(), new_signal()
+    with contextlib.suppress(KeyboardInterrupt), worker:
+        held = worker.hold(began, go)
+        began.wait()
+        if left_by is not None:
+            raise left_by
+    ours = set(threading.enumerate()) - others
+    text = str(held.exception())
+    assert named in text
+    assert other not in text
     go.set()
     for thread in ours:
         thread.join(10)

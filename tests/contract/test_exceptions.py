@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from concurry import RemoteBaseError, Worker
 
 Start = Callable[..., Any]
+PATIENCE_S = 20.0  # what is waited for comes at once
 
 
 class TwoArgumentsError(Exception):
@@ -43,9 +45,55 @@ class OddBaseError(BaseException):
         raise ValueError("no text")
 
 
-def deep_below(error: BaseException) -> None:
+class NoWithTracebackError(Exception):
+    def with_traceback(self, tb: Any) -> Any:
+        raise RuntimeError("no with_traceback")
+
+
+class HiddenError(Exception):
+    @property
+    def __traceback__(self) -> Any:
+        raise SystemExit("no __traceback__")
+
+    @__traceback__.setter
+    def __traceback__(self, _: Any) -> None:
+        raise RuntimeError("no __traceback__")
+
+    @property
+    def __notes__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("no __notes__")
+
+    @property
+    def __cause__(self) -> Any:  # type: ignore[override]
+        raise KeyboardInterrupt("no __cause__")
+
+
+class RefusesAllError(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("no truth")
+
+
+class ExitsError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+    __repr__ = __str__
+
+
+class RefusesAllBaseError(BaseException):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt("no text")
+
+
+def deep_below(error: Any) -> None:
     """A frame of the user's."""
-    raise error
+    raise error() if isinstance(error, FunctionType) else error
 
 
 class Raises(Worker):
@@ -152,6 +200,32 @@ def test_the_traceback_shows_the_users_frames(start: Start, way: Any, method: st
     error = future.exception()
     assert error is not None
     assert way.frames_of(error) == [METHODS[0] if method == "throw" else METHODS[1], "deep_below"]
+
+
+@pytest.mark.parametrize("options", _LAYERS, ids=["plain", "retries", "named retries", "call_timeout"])
+def test_an_exception_that_misbehaves_ends_its_call_only(start: Start, way: Any, options: dict[str, Any]) -> None:
+    worker = start(Raises, options=options)
+    for method in METHODS:
+        for kind in (NoWithTracebackError, HiddenError, RefusesAllError, ExitsError):
+            sent: Any = kind()
+            # As no argument: what looks through those asks it for its class.
+            future = getattr(worker, method)((lambda sent=sent: sent) if way.same_objects else kind)
+            behind = [worker.fine() for _ in range(2)]
+            error = future.exception(PATIENCE_S)
+            assert error is sent if way.same_objects else type(error) is kind, (method, kind)
+            assert [each.result(PATIENCE_S) for each in behind] == [1, 1]
+    assert worker.stats()["restarts"] == 0
+
+
+def test_a_base_exception_that_misbehaves_ends_its_call_only(start: Start, way: Any) -> None:
+    worker = start(Raises)
+    for method in METHODS:
+        future = getattr(worker, method)(RefusesAllBaseError)
+        error = future.exception(PATIENCE_S)
+        assert type(error) is RemoteBaseError
+        assert type(error.__cause__) is RefusesAllBaseError
+        assert worker.fine().result(PATIENCE_S) == 1
+    assert worker.stats()["restarts"] == 0
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -163,9 +163,11 @@ def test_a_parent_that_is_killed_while_much_is_under_way(
     assert shared_memory() <= before
 
 
-def test_a_parent_that_leaves_without_a_word(script: Any, gone: Any) -> None:
-    run = script(HEAD + STATES["busy"] + "tell()\nsys.stdin.readline()\nos._exit(3)")
+def test_a_parent_that_leaves_without_a_word(script: Any, gone: Any, pipe: Any) -> None:
+    go = pipe()  # it leaves when all has been looked at: its folder goes with it
+    run = script(HEAD + STATES["busy"] + f"tell()\nwait_for({go.path!r})\nos._exit(3)")
     held = Held(run)
+    go.tell()
     run.process.wait(20)
     assert run.process.returncode == 3
     held.is_gone(gone)

@@ -282,10 +282,10 @@ def test_create_and_stop(process: Any, options: Any, rounds: int) -> None:  # F2
         )
 
     def more() -> Any:
-        """What there is beyond what was there before. What is on its way out is waited for; before, it still counted."""
+        """What there is beyond what was there before. What is on its way out is waited for."""
         end = time.monotonic() + 5
         while True:
-            now = held()
+            now: Any = held()  # numbers and a set, which compare alike
             found = [after for after, first in zip(now, before, strict=True) if not after <= first]
             if not found or time.monotonic() > end:
                 return found

@@ -54,3 +54,17 @@ def test_a_call_in_c_that_holds_the_interpreter(tmp_path: Any) -> None:
         with open(path) as pipe:
             assert pipe.read() == "begun"
         assert "in_c" in concurry.stacks(worker)
+
+
+class Looks(Worker):
+    def look(self, other: Any) -> str:
+        return concurry.stacks(other)
+
+
+def test_a_handle_that_came_from_elsewhere_is_refused() -> None:
+    with (
+        Waits.options(mode="thread").init() as worker,
+        Looks.options(mode="process").init() as looks,
+        pytest.raises(TypeError, match="only the process that has started it can look"),
+    ):
+        looks.look(worker).result(20)

@@ -1,4 +1,4 @@
-"""A node is lost; and what an actor meets where it starts. A cluster of nodes is a script's own: this process has one."""
+"""A node is lost; what an actor meets where it starts. A cluster of nodes is a script's own: this process has one."""
 
 from __future__ import annotations
 

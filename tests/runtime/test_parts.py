@@ -337,6 +337,7 @@ class Watched:
 class AnActor:
     def __init__(self) -> None:
         self.call_waits = CallWaits()
+        self.outside = 0
 
     def __str__(self) -> str:
         return "actor"

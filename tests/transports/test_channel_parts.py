@@ -19,6 +19,8 @@ from concurry.transports.replies import Replies
 class Call:
     """A future as a channel sees it."""
 
+    _veto = None
+
     def __init__(self, broken: bool = False) -> None:
         self.outcome: Any = None
         self._broken = broken

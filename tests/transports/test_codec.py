@@ -7,6 +7,7 @@ import enum
 import json
 import mmap
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -476,6 +477,19 @@ def test_ctrl_c_passes() -> None:
     [(_, _, how, body)] = codec.read(frame)
     with pytest.raises(KeyboardInterrupt):
         codec.unpack_value(how, body, None)
+
+
+def test_where_sigint_is_ignored_there_is_no_ctrl_c() -> None:
+    frame, _ = codec.pack_call("method", (Raises(KeyboardInterrupt(), there=True),), None)
+    [(_, how, body)] = codec.read(frame)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(EncodeError):
+            codec.pack_result(1, Raises(KeyboardInterrupt()))
+        with pytest.raises(EncodeError):
+            codec.unpack_call(how, body, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_is_too_deep_or_has_no_text() -> None:
