@@ -96,3 +96,52 @@ def test_the_environment_is_what_runtime_env_says(start: Any) -> None:
     worker = start(runtime_env={"env_vars": {"A_VARIABLE": "its value"}})
     assert worker.call(os.getenv, "A_VARIABLE").result(PATIENCE_S) == "its value"
     assert os.getenv("A_VARIABLE") is None
+
+
+def test_an_actor_of_a_placement_group_is_in_it(start: Any) -> None:
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    def where() -> Any:
+        return ray.util.get_current_placement_group().id.hex()
+
+    group = placement_group([{"CPU": 1}])
+    try:
+        ray.get(group.ready(), timeout=PATIENCE_S)
+        worker = start(num_cpus=1, scheduling_strategy=PlacementGroupSchedulingStrategy(group))
+        assert worker.call(where).result(PATIENCE_S) == group.id.hex()
+        worker.stop()
+        assert set(ray.util.placement_group_table()) == {group.id.hex()}, "it makes none of its own, and removes none"
+    finally:
+        remove_placement_group(group)
+
+
+def test_it_joins_the_cluster_of_ray_address(script: Callable[[str], Script]) -> None:
+    import ray
+
+    here = ray.get_runtime_context()
+    ended = script(f"""
+import logging, os
+os.environ["RAY_ADDRESS"] = {here.gcs_address!r}
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+from concurry import Worker
+
+class Where(Worker):
+    def node(self):
+        import ray
+        return ray.get_runtime_context().get_node_id()
+
+with Where.options(mode="ray", num_cpus=0).init() as worker:
+    print("on", worker.node().result(60), flush=True)
+import ray
+ray.shutdown()
+""").finish()
+    assert f"on {here.get_node_id()}" in ended.out
+    assert f"Ray was not initialised: joining {here.gcs_address}" in ended.err
+
+
+def test_an_actor_for_each_call_has_no_bound_but_the_clusters(start: Any) -> None:
+    worker = start(on_demand=True, max_workers=0)
+    found = [future.result(PATIENCE_S) for future in [worker.pid() for _ in range(3)]]
+    assert len(set(found)) == 3

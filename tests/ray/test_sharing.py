@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from concurry import CallLimit, LimitSet, ResourceLimit, Worker, WorkerDiedError, gather
+from concurry import CallLimit, LimitSet, ResourceLimit, Worker, WorkerDiedError, gather, wrap_future
 
 PATIENCE_S = 60.0
 MB = 1 << 20
@@ -265,3 +265,38 @@ def test_an_actor_ends_after_a_large_result(start: Any, gone: Any, pids: Any) ->
     found = [worker.call(ones, MB) for _ in range(7)]
     assert [future.result(PATIENCE_S).sum() for future in found] == [MB] * 7
     assert gone(first, PATIENCE_S)
+
+
+# -- other kinds of references and handles ----------------------------------------------------------------------------
+
+
+def test_references_are_futures_for_who_waits() -> None:
+    import ray
+
+    refs = [ray.put(n) for n in range(5)]
+    assert gather(refs, timeout=PATIENCE_S) == [0, 1, 2, 3, 4]
+    assert gather((ref for ref in refs), timeout=PATIENCE_S) == [0, 1, 2, 3, 4]
+    assert gather({"a": refs[1], "b": 7}, timeout=PATIENCE_S) == {"a": 1, "b": 7}
+    assert [future.result() for future in concurrent.futures.as_completed(map(wrap_future, refs[:1]))] == [0]
+
+
+def test_handles_go_between_processes_and_ray(start: Any, acts: Any) -> None:
+    class Asks(acts):  # type: ignore[misc]
+        def ask(self, other: Any) -> Any:
+            return other.pid().result(60)
+
+    on_ray, in_process = start(cls=Asks), start(cls=Asks, mode="process", num_cpus=None)
+    pids = [worker.pid().result(PATIENCE_S) for worker in (on_ray, in_process)]
+    assert on_ray.ask(in_process).result(PATIENCE_S) == pids[1]
+    assert in_process.ask(on_ray).result(PATIENCE_S) == pids[0]
+
+
+def counts(style: str) -> tuple[int, str]:
+    from concurry import ProgressBar
+
+    return sum(ProgressBar(range(5), style=style, desc="on Ray")), "counted"
+
+
+@pytest.mark.parametrize("style", ["ray", "auto"])
+def test_a_bar_inside_a_worker(start: Any, style: str) -> None:
+    assert start().call(counts, style).result(PATIENCE_S) == (10, "counted")
