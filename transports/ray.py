@@ -25,7 +25,7 @@ from concurry.transports import codec
 from concurry.transports.base import Channel, Job, Transport
 from concurry.transports.ray_channel import RayChannel
 from concurry.transports.ray_push import RayParcel
-from concurry.transports.ray_refs import Stored, WithRefs, collecting
+from concurry.transports.ray_refs import Stored, WithRefs, collecting, kinds, know_client
 
 log = logging.getLogger("concurry")
 
@@ -44,9 +44,9 @@ class RayTransport(Transport):
     def encode(call: Any) -> None:
         """Bring a call into the form in which it is sent. Raises EncodeError where that cannot be."""
         args, kwargs = call.args, call.kwargs
-        if ray.ObjectRef in map(type, args):
+        if not kinds.isdisjoint(map(type, args)):
             args = tuple(map(_by_value, args))
-        if kwargs and ray.ObjectRef in map(type, kwargs.values()):
+        if kwargs and not kinds.isdisjoint(map(type, kwargs.values())):
             kwargs = {name: _by_value(value) for name, value in kwargs.items()}
         with collecting() as refs:
             frame, buffers = codec.pack_call(call.name, args, kwargs)
@@ -68,6 +68,8 @@ class RayTransport(Transport):
 
     def open(self, job: Job) -> Channel:
         start_ray()
+        if ray.util.client.ray.is_connected():
+            know_client()
         self._opened = [channel for channel in self._opened if not (channel.is_ready or channel.join(0))]
         _look_for_room(job, 1 + len(self._opened))
         channel = RayChannel(job)
@@ -77,7 +79,7 @@ class RayTransport(Transport):
 
 
 def _by_value(value: Any) -> Any:
-    return Stored(value) if type(value) is ray.ObjectRef else value
+    return Stored(value) if type(value) in kinds else value
 
 
 def start_ray() -> None:

@@ -67,11 +67,17 @@ def there(buffers: Any, refs: Any, *, writable: bool = False) -> list[Any]:
 
 def get(ref: Any) -> Any:
     """What a reference stands for; waits for it."""
-    if ray.util.client.ray.is_connected():  # its server cannot send views of memory, and would not say so
-        raise RuntimeError(
-            "a large value cannot be read by Ray Client (ray://...). Run the script on the cluster: ray job submit"
-        )
+    if ray.util.client.ray.is_connected():  # its server cannot send views of memory
+        made: Any = ray.remote(num_cpus=0)(_plain)
+        return ray.get(made.remote(ref))
     return ref.future().result() if on_loop else ray.get(ref)
+
+
+def _plain(value: Any) -> Any:
+    """On the cluster: what can be pickled without buffers beside it."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is list:  # what `Host.fetch` gives
+        return [bytes(each) for each in value[0]], value[1]
+    return value
 
 
 class Stored:
@@ -105,7 +111,7 @@ def _reference(name: str) -> Any:
 
 def _reduce(ref: Any) -> Any:
     if getattr(_now, "collected", None) is None:
-        return ref.__reduce__()  # nothing of ours
+        return ref.__reduce_ex__(2)  # nothing of ours
     return _reference, (_leave(ref),)
 
 
@@ -122,3 +128,13 @@ def collecting() -> Iterator[dict[str, Any]]:
 
 
 copyreg.pickle(ray.ObjectRef, _reduce)  # Ray's own pickler looks into its own table first
+kinds: set[type] = {ray.ObjectRef}  # of references
+
+
+def know_client() -> None:
+    """References of Ray Client are such as well."""
+    from ray.util.client.common import ClientObjectRef
+
+    if ClientObjectRef not in kinds:
+        copyreg.pickle(ClientObjectRef, _reduce)
+        kinds.add(ClientObjectRef)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -145,3 +146,57 @@ def test_an_actor_for_each_call_has_no_bound_but_the_clusters(start: Any) -> Non
     worker = start(on_demand=True, max_workers=0)
     found = [future.result(PATIENCE_S) for future in [worker.pid() for _ in range(3)]]
     assert len(set(found)) == 3
+
+
+BY_CLIENT = """
+import logging, os, socket
+import numpy as np
+import ray
+from ray.cluster_utils import Cluster
+from concurry import CallLimit, Worker, WorkerDiedError, gather, wrap_future
+
+class Works(Worker):
+    def echo(self, value):
+        return value
+
+    def ones(self, count):
+        return np.ones(count)
+
+    def total(self, array):
+        return float(array.sum())
+
+    def total_inside(self, held):
+        return float(ray.get(held["it"]).sum())
+
+    def die(self):
+        os._exit(1)
+
+with socket.create_server(("127.0.0.1", 0)) as free:
+    port = free.getsockname()[1]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "ray_client_server_port": port})
+try:
+    there = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}
+    ray.init(f"ray://127.0.0.1:{port}", runtime_env=there, logging_level=logging.ERROR)
+    limits = [CallLimit(capacity=10_000, window_seconds=60)]
+    with Works.options(mode="ray", num_cpus=0, max_workers=2, limits=limits).init() as worker:
+        assert gather([worker.echo(n) for n in range(300)], timeout=60) == list(range(300))
+        made = worker.ones(500_000)
+        assert worker.total(made).result(60) == 500_000
+        assert made.result(60).sum() == 500_000
+        assert worker.total(np.ones(400_000)).result(60) == 400_000
+        ref = ray.put(np.ones(10))
+        assert worker.total(ref).result(60) == worker.total_inside({"it": ref}).result(60) == 10
+        assert wrap_future(ref).result(60).sum() == 10
+        assert isinstance(worker.die().exception(60), WorkerDiedError)
+        assert worker.echo("again").result(60) == "again"
+    print("all of it", flush=True)
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+@pytest.mark.skipif(find_spec("grpc") is None, reason="Ray Client is not installed: pip install 'ray[client]'")
+def test_by_ray_client(script: Callable[[str], Script]) -> None:
+    ended = script(BY_CLIENT).finish(timeout=240)
+    assert "all of it" in ended.out, ended.err

@@ -277,7 +277,8 @@ def test_references_are_futures_for_who_waits() -> None:
     assert gather(refs, timeout=PATIENCE_S) == [0, 1, 2, 3, 4]
     assert gather((ref for ref in refs), timeout=PATIENCE_S) == [0, 1, 2, 3, 4]
     assert gather({"a": refs[1], "b": 7}, timeout=PATIENCE_S) == {"a": 1, "b": 7}
-    assert [future.result() for future in concurrent.futures.as_completed(map(wrap_future, refs[:1]))] == [0]
+    futures: Any = [wrap_future(refs[0])]
+    assert [future.result() for future in concurrent.futures.as_completed(futures)] == [0]
 
 
 def test_handles_go_between_processes_and_ray(start: Any, acts: Any) -> None:
