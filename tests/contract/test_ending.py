@@ -137,6 +137,7 @@ def test_a_call_given_up_names_the_option_that_holds(
 ) -> None:
     others = set(threading.enumerate())
     worker, began, go = start(Works, options={"stop_timeout": 0.01, "exit_timeout": 0.01}), new_signal(), new_signal()
+    held: Any = None
     with contextlib.suppress(KeyboardInterrupt), worker:
         held = worker.hold(began, go)
         began.wait()

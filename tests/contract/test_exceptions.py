@@ -52,7 +52,7 @@ class NoWithTracebackError(Exception):
 
 class HiddenError(Exception):
     @property
-    def __traceback__(self) -> Any:
+    def __traceback__(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         raise SystemExit("no __traceback__")
 
     @__traceback__.setter
