@@ -152,7 +152,9 @@ _SHARED = {
     "ray-pool": "each call may run on another actor",
     "demand": "each call has an actor of its own",
 }
-_DIES_NOT: dict[str, str] = dict.fromkeys(("sync", "thread", "pool", "concurrent", "asyncio", "demand"), "its actor is in this process")
+_DIES_NOT: dict[str, str] = dict.fromkeys(
+    ("sync", "thread", "pool", "concurrent", "asyncio", "demand"), "its actor is in this process"
+)
 _CAUGHT = {"sync": "it passes through to the caller, as in a plain call: a Ctrl-C is a Ctrl-C"}
 _UNORDERED = {
     "pool": "calls of one thread start in order, but on four actors, which run at their own pace",

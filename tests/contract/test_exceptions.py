@@ -52,11 +52,11 @@ class NoWithTracebackError(Exception):
 
 class HiddenError(Exception):
     @property
-    def __traceback__(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def __traceback__(self) -> Any:
         raise SystemExit("no __traceback__")
 
     @__traceback__.setter
-    def __traceback__(self, _: Any) -> None:
+    def __traceback__(self, _: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         raise RuntimeError("no __traceback__")
 
     @property
