@@ -334,10 +334,17 @@ class Intake:
     # -- ending ------------------------------------------------------------------------------------------------------
 
     def close(self, refusal: Callable[[], BaseException], left_reason: Callable[[], BaseException]) -> int:
-        """Take no more calls, and end those that wait, each with a `left_reason()`. Returns how many these were."""
+        """Take no more calls, and end those that wait: those that have not begun with a `left_reason()` each, those
+        that were lost with an actor, and waited for their next attempt, with that. Returns how many had not begun."""
         left = self.mailbox.close(refusal)
         ended = [*left, *[call for call in list(self.parked) if self._unpark(call)]]
-        count: int = sum(call.withdraw(left_reason()) for call in ended)
+        count = 0
+        for call in ended:
+            carried = getattr(call, "carried", None)
+            if carried is None or carried.last is None:
+                count += call.withdraw(left_reason())
+            else:
+                call.abandon(carried.last, self)
         self.cancelled += count
         return count
 

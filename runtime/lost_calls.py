@@ -27,7 +27,7 @@ class Carried:
     """What a call has been through: attempts begun, actors it died with, since when, and how those of its attempts
     ended that are known of here; how long it waits now."""
 
-    __slots__ = ("attempts", "deaths", "earlier", "started", "timer")
+    __slots__ = ("attempts", "deaths", "earlier", "last", "started", "timer")
 
     def __init__(self, attempts: int, deaths: int, started: float, earlier: Sequence[tuple[int, str]] = ()) -> None:
         self.attempts = attempts
@@ -35,6 +35,7 @@ class Carried:
         self.started = started
         self.earlier = earlier  # the number of an attempt, and its outcome in words
         self.timer: Any = None  # of the wait before its next attempt
+        self.last: BaseException | None = None  # the death, as it ends with where it is not tried again
 
     def wait_no_more(self) -> None:
         """The call has ended, or goes on: no timer shall be left of its wait."""
@@ -66,6 +67,7 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
         incarnation=member.incarnation,
     )
     error.__cause__ = reason.cause
+    carried.last = error
     if policy is None or carried.deaths >= _MOST_DEATHS:
         call.abandon(error, member)
         return

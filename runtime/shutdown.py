@@ -171,7 +171,7 @@ def _give_up(pool: Any, member: Any, more: str) -> int:
     tasks = 0
     for call in member.held():
         task = call.extra  # closing the call drops it
-        call.abandon(_given_up(pool.plan, member, call, more), member if call.running() else None)
+        call.abandon(_given_up(pool.plan, member, call, more), member)
         if task is not None:
             interrupt(task)
             tasks += 1
@@ -191,8 +191,9 @@ def _join(pool: Any, members: list[Any], deadline: float | None) -> list[Any]:
 
 
 def _given_up(plan: Plan, member: Any, call: Any, more: str) -> BaseException:
+    how = "still ran" if call.running() else "had been given to its actor, and had not begun as far as could be told,"
     return WorkerStoppedError(
-        f"{'Worker pool' if plan.pooled else 'Worker'} is stopped: {member}.{call.name}() still ran when the time for "
+        f"{'Worker pool' if plan.pooled else 'Worker'} is stopped: {member}.{call.name}() {how} when the time for "
         f"stop() was over. {more}"
     )
 

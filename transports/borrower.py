@@ -145,37 +145,48 @@ class Borrower:
             self._known.pop(serial, None)
 
     def get(self, ref: Any) -> list[memoryview]:
-        """The buffers of a reference, as flat views of bytes. Waits until their segment is announced.
+        """The buffers of a reference: views, or copies where those are wanted. See `views`.
+
+        Raises:
+            MemoryError: there is no memory for the copies.
+        """
+        views = self.views(ref)
+        if not self._copies or not views:
+            return views
+        try:
+            return copies_of(views)
+        finally:
+            views[0].obj.release()  # type: ignore[attr-defined]  # by hand: a traceback may keep it alive
+
+    def views(self, ref: Any) -> list[memoryview]:
+        """The buffers of a reference, as flat views of bytes. Waits until their segment is announced. An interrupt
+        leaves all as it was: it may be asked for again.
 
         Raises:
             ProtocolError: it refers to what is not there.
             OSError: the memory cannot be mapped; or BrokenPipeError, it is closed.
-            MemoryError: there is no memory for the copies.
         """
         serial, spans = _read(ref)
         mapping, once, error = self._wait_for(serial)
-        self.dropped(serial)
         if mapping is None:
+            self.dropped(serial)
             self._report(serial)
             if isinstance(error, OSError):
                 raise OSError(error.errno, error.strerror or str(error)) from error
             raise ProtocolError(str(error)) from error
         if any(offset + size > mapping.size for offset, size in spans):
+            self.dropped(serial)
             self._report(serial)
             raise ProtocolError(f"a buffer outside of segment {serial}, which has {mapping.size} bytes: {spans}")
         loan: Loan = _exporter(mapping.size).from_address(mapping.address)
-        loan.mapping, loan.serial, loan.outlet = mapping, serial, self._outlet
+        loan.mapping, loan.serial = mapping, serial
         if once and len(spans) == 1:
             loan.drainable = spans[0][1]
         whole = memoryview(loan).cast("B").toreadonly()  # type: ignore[arg-type]
         views = [whole[offset : offset + size] for offset, size in spans]
-        if not self._copies:
-            return views
-        try:
-            punch = loan.drainable >= 0
-            return [memoryview(copy_bytearray(view, punch=punch)) for view in views]
-        finally:
-            loan.release()  # by hand: a traceback may keep it alive
+        self.dropped(serial)
+        loan.outlet = self._outlet  # last: from now on its end is told
+        return views
 
     def _wait_for(self, serial: int) -> _Known:
         with self._news:
@@ -208,6 +219,15 @@ class Borrower:
                 unread.pop(serial, None)
             self._news.notify_all()
         gone.clear()  # unmapped here, outside of the lock
+
+
+def copies_of(views: list[memoryview]) -> list[memoryview]:
+    """Writable copies of a loan's views. One that is alone in a segment for once goes back to the kernel meanwhile."""
+    loan: Any = views[0].obj
+    punch = loan.drainable >= 0
+    if punch:
+        loan.drainable, loan.drained = -1, True
+    return [memoryview(copy_bytearray(view, punch=punch)) for view in views]
 
 
 def _look_at(fd: int, size: int) -> _Known:

@@ -128,6 +128,7 @@ def process() -> str:
 def _after_fork_in_child() -> None:
     global _process
     _process = os.urandom(8).hex()
+    known.clear()  # they are at home in the parent; what comes from there now is a handle of this process
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -47,6 +47,8 @@ def close_loop(loop: asyncio.AbstractEventLoop, who: str = "an event loop") -> N
     """Leave nothing of a loop behind. Called in the thread that ran it, while it does not run."""
     import asyncio
 
+    if loop.is_closed():  # by asyncio itself, whose finalizer came first
+        return
     try:
         left = asyncio.all_tasks(loop)
         for task in left:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgpack
 import zmq
 
+from concurry.transports.borrower import copies_of
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
@@ -73,16 +74,16 @@ def stow(lender: Any, buffers: list[memoryview], large: int | None) -> tuple[Any
     return None, [buffer.nbytes for buffer in buffers], frames
 
 
-def unstow(borrower: Any, ref: Any, sizes: Any, frames: list[Any], *, copies: bool) -> list[Any] | None:
+def unstow(get: Any, ref: Any, sizes: Any, frames: list[Any], *, copies: bool) -> list[Any] | None:
     """The buffers of a message; None where it has none. Frames are memory of our own already.
 
     Raises:
         ProtocolError: what came is not what was announced.
     """
     if ref is not None:
-        if frames or borrower is None:
+        if frames or get is None:
             raise ProtocolError("a message whose buffers are in two places")
-        buffers: list[Any] = borrower.get(ref)
+        buffers: list[Any] = get(ref)
         return buffers
     if sizes is None:
         if frames:
@@ -100,11 +101,12 @@ def unstow(borrower: Any, ref: Any, sizes: Any, frames: list[Any], *, copies: bo
     return found if copies else [memoryview(each).toreadonly() for each in found]
 
 
-def opened(memory: Any, ref: Any, sizes: Any, frames: list[Any]) -> list[Any] | None:
+def opened(memory: Any, ref: Any, sizes: Any, frames: list[Any], *, lent: bool = False) -> list[Any] | None:
     """The same, from the memory of a channel. Raises OSError or MemoryError where that cannot be had: the loan has been
-    given back then."""
+    given back then. `lent`: views of what is lent, also where copies are wanted."""
     borrower = memory.borrower() if ref is not None else None
-    return unstow(borrower, ref, sizes, frames, copies=memory.copies)
+    get = borrower and (borrower.views if lent else borrower.get)
+    return unstow(get, ref, sizes, frames, copies=memory.copies)
 
 
 def frames_of(sizes: Any) -> int:
@@ -125,10 +127,11 @@ class Missing:
 class Parcel:
     """The buffers of a reply that nobody has read yet; they can be had also when its channel has been closed."""
 
-    __slots__ = ("_buffers", "_frames", "_memory", "_ref", "_sizes")
+    __slots__ = ("_buffers", "_copied", "_frames", "_memory", "_ref", "_sizes")
 
     def __init__(self, memory: Any, ref: Any, sizes: Any, frames: list[bytes]) -> None:
         self._buffers: list[Any] | None = None  # once they have been asked for
+        self._copied = ref is not None and memory.copies
         self._memory = memory
         self._ref = ref
         self._sizes = sizes
@@ -137,18 +140,19 @@ class Parcel:
             memory.arrived(ref)
 
     def open(self) -> list[Any] | None:
-        """The buffers; again, where a reader was interrupted. Raises as `opened` does."""
-        if self._buffers is not None:
-            if any(getattr(getattr(each, "obj", None), "drained", False) for each in self._buffers):
-                raise OSError("its reading was interrupted after parts of it had been given back to the kernel")
-            return self._buffers
-        try:
-            self._buffers = opened(self._memory, self._ref, self._sizes, self._frames)
-        except Exception:  # the loan has been given back
+        """The buffers; again, where a reader was interrupted. What is lent stays so for as long as this lives. Raises
+        as `opened` does; also OSError: it was interrupted after parts of it, too large to be kept twice, had gone."""
+        if self._ref is not None or self._buffers is None:
+            try:
+                self._buffers = opened(self._memory, self._ref, self._sizes, self._frames, lent=True)
+            except Exception:  # the loan has been given back
+                self._ref = None
+                raise
             self._ref = None
-            raise
-        self._ref = None
-        return self._buffers
+        buffers = self._buffers or []
+        if any(getattr(getattr(each, "obj", None), "drained", False) for each in buffers):
+            raise OSError("its reading was interrupted after parts of it had been given back to the kernel")
+        return copies_of(buffers) if self._copied and buffers else self._buffers
 
     def __del__(self) -> None:
         if self._ref is not None:  # nobody wanted it: the loan is over

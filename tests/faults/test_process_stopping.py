@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from concurry import MailboxFullError, WorkerStoppedError, gather, wait
+from concurry import MailboxFullError, WorkerDiedError, WorkerStoppedError, gather, wait
 from tests.machine import shared_memory
 
 pytestmark = pytest.mark.faults
@@ -330,3 +330,29 @@ def test_nothing_waits_behind_a_slow_call(process: Any, seconds: float) -> None:
     assert time.monotonic() - began < seconds + SLACK_S
     assert slow.result(20) == seconds
     assert time.monotonic() - began < seconds + 0.3 + SLACK_S
+
+
+def test_a_lost_call_between_two_attempts_is_not_cancelled(process: Any, pipe: Any) -> None:
+    """It has begun, and may have been executed: it ends with what it was lost by, and is counted."""
+    worker, began, go = process(num_retries=3, retry_wait=1000, retry_jitter=0), pipe(), pipe()
+    future = worker.hold(began.path, go.path)
+    os.kill(int(began.wait()), signal.SIGKILL)
+    intake = worker.__dict__["_pool"].intakes[0]
+    end = time.monotonic() + 20
+    while not intake.parked and time.monotonic() < end:
+        os.sched_yield()
+    worker.stop()
+    assert isinstance(future.exception(20), WorkerDiedError)
+    stats = worker.stats()
+    assert (stats["failed"], stats["cancelled"], stats["done"]) == (1, 0, 0)
+
+
+def test_each_call_of_a_pool_that_is_stopped_at_once_is_in_one_figure(process: Any) -> None:
+    for _ in range(5):
+        worker = process(max_workers=2)
+        futures = [worker.echo(n) for n in range(300)]
+        futures[20].result(20)
+        worker.stop(0)
+        assert all(future.done() for future in futures)
+        stats = worker.stats()
+        assert stats["done"] + stats["failed"] + stats["cancelled"] == 300, stats

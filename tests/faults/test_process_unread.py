@@ -137,3 +137,60 @@ def test_reading_that_was_interrupted_can_be_done_again(process: Callable[..., A
     with pytest.raises(KeyboardInterrupt):
         future.result(SECONDS)
     assert future.result(SECONDS).data.sum() == LARGE // 8
+
+
+class _Large:
+    """Its unpickling is interrupted once, in the driver: after its memory has been had."""
+
+    times = 0
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce__(self) -> Any:
+        return _Large._made, (self.data,)
+
+    @staticmethod
+    def _made(data: Any) -> Any:
+        _Large.times += 1
+        if _Large.times == 1:
+            raise KeyboardInterrupt
+        return _Large(data)
+
+
+class MakesMany(Worker):
+    def make(self, fill: int) -> Any:
+        return _Large(np.full(LARGE // 8, float(fill)))
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_another_result_does_not_take_its_place(process: Callable[..., Any], writable: bool) -> None:
+    worker = process(cls=MakesMany, writable_arrays=writable)
+    _Large.times = 0
+    future = worker.make(1)
+    with pytest.raises(KeyboardInterrupt):
+        future.result(SECONDS)
+    others = [worker.make(fill) for fill in (2, 3, 4)]
+    assert [other.result(SECONDS).data[0] for other in others] == [2, 3, 4]
+    assert (future.result(SECONDS).data == 1).all()
+
+
+def test_an_interrupt_while_it_is_copied(process: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurry.transports import borrower
+
+    worker = process(cls=Makes, writable_arrays=True)
+    copy: Any = vars(borrower)["copy_bytearray"]
+    future, times = worker.ones(1), list[int]()
+
+    def interrupted(view: memoryview, *, punch: bool) -> Any:
+        times.append(1)
+        if len(times) == 1:
+            raise KeyboardInterrupt
+        return copy(view, punch=punch)
+
+    wait([future], timeout=SECONDS)
+    monkeypatch.setattr(borrower, "copy_bytearray", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        future.result(SECONDS)
+    assert worker.ones(2).result(SECONDS)[0] == 2
+    assert (future.result(SECONDS) == 1).all()

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -549,6 +550,20 @@ def test_the_process_that_has_the_worker_is_killed(start: Start, mode: str, new_
 
 def _pid_of(handle: Any) -> int:
     return handle.__dict__["_pool"].members[0].channel.pid  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("of", ["thread", "process"])
+def test_a_handle_that_has_travelled_before_reaches_a_child_of_any_start(start: Start, of: str, context: str) -> None:
+    """A forked child has the parent's handles in its memory; what comes to it is one of its own."""
+    counter = start(Counter, of)
+    assert start(Caller, "thread", counter).add_kept(1).result(SECONDS) == 1
+    forkserver = start(Caller, "process", counter)
+    assert forkserver.add_kept(1).result(SECONDS) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a process with threads is forked
+        other = start(Caller, "process", counter, mp_context=context)
+    assert other.add_kept(1).result(SECONDS) == 3
 
 
 def test_a_forked_child_is_refused(start: Start) -> None:
