@@ -19,6 +19,7 @@ import asyncio
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -82,7 +83,12 @@ def launch(
             f"{cls.__name__}: Ray does not start {name!r} in namespace {own['namespace']!r}: {error}. If it is there "
             f"already: {cls.__name__}.get_actor({name!r}), or get_if_exists=True, or stop() it first"
         ) from error
-    return _connect(keeper, cls, name, (options.init_timeout or 0) + _CONNECT_S)
+    try:
+        return _connect(keeper, cls, name, options.init_timeout + _CONNECT_S)
+    except BaseException:  # also a Ctrl-C: nobody has it, so nobody could end it
+        if not own.get("get_if_exists"):
+            ray.kill(keeper)
+        raise
 
 
 def find(cls: type[W], name: str, namespace: str | None) -> Handle[W]:
@@ -101,12 +107,20 @@ def find(cls: type[W], name: str, namespace: str | None) -> Handle[W]:
 
 
 def _connect(keeper: Any, cls: type[W], name: str, timeout_s: float) -> Handle[W]:
-    link = _link(keeper, name)
+    key = keeper._actor_id.hex()
+    with _making:
+        link = _links.get(key)
+    if link is None or link.edge.gone is not None:
+        link = Link(keeper, name)
     try:
         uid, ticket, options, facts = _ask(keeper, link.session, cls, name, timeout_s)
         link.open()
     finally:
         link.close_unopened()
+    with _making:
+        for other in [other for other, it in _links.items() if it.edge.gone is not None]:
+            del _links[other]
+        _links[key] = link
     with luggage.Arriving(link.edge, [ticket]):
         return remote_handle.arrived(uid, ticket, cls, options, facts)
 
@@ -231,18 +245,8 @@ def _hear(edge: Edge, messages: Iterable[bytes]) -> None:
         edge.heard(msgpack.unpackb(message, strict_map_key=False))
 
 
-_links: dict[str, Link] = {}  # by Ray's name of the keeper
+_links: dict[str, Link] = {}  # those that were opened, by Ray's name of the keeper
 _making = threading.Lock()  # protects `_links`
-
-
-def _link(keeper: Any, name: str) -> Link:
-    with _making:
-        for key in [key for key, link in _links.items() if link.edge.gone is not None]:
-            del _links[key]
-        key = keeper._actor_id.hex()
-        if key not in _links:
-            _links[key] = Link(keeper, name)
-        return _links[key]
 
 
 # -- the keeper's side -------------------------------------------------------------------------------------------------
@@ -254,7 +258,7 @@ class _Session:
     def __init__(self, name: str) -> None:
         self.edge = Edge(f"a driver that uses {name!r}", self._send)
         self._loop = asyncio.get_running_loop()
-        self._out: list[bytes] = []
+        self._out: deque[bytes] = deque()  # from any thread; taken one by one, so that none is missed
         self._some = asyncio.Event()
         self._ends = False
         self.asked_at = time.monotonic()
@@ -269,7 +273,9 @@ class _Session:
             self._some.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._some.wait(), _OPEN_S)
-        out, self._out = self._out, []
+        out: list[bytes] = []
+        while self._out:
+            out.append(self._out.popleft())
         self.asked_at = time.monotonic()
         return out
 
@@ -348,11 +354,13 @@ class Keeper:
             _hear(found.edge, messages)
 
     async def drain(self, session: str) -> list[bytes] | None:
-        """What a driver is to hear, as soon as there is anything; None: it was stopped, or the session is over."""
+        """What a driver is to hear, as soon as there is anything; None: it was stopped."""
         found = self._sessions.get(session)
-        if found is None:
-            return None
-        out = await found.drain()
+        if found is None and not self._over:
+            raise WorkerDiedError(
+                f"{self._name!r} has forgotten this driver, which asked for nothing for {_QUIET_S:g} s"
+            )
+        out = await found.drain() if found is not None else []
         if self._over and not out:
             self._sessions.pop(session, None)
             if not self._sessions:

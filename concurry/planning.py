@@ -13,7 +13,6 @@ from concurry.methods import ends_itself
 from concurry.options import Options, cores
 from concurry.runtime.actor import building
 from concurry.runtime.balancing import BY_NAME
-from concurry.runtime.enums import ExecutionMode
 from concurry.runtime.plan import Init, Method, Plan
 from concurry.runtime.restart import Intensity
 from concurry.transports.base import Transport
@@ -100,7 +99,7 @@ def make_plan(
         exit_timeout_s=options.exit_timeout,
         most_held=_most_held(options),
         settings=_settings(options, transport) if transport.elsewhere else {},
-        future=_future(options.mode),
+        future=_future(transport),
     )
     return plan, transport
 
@@ -115,9 +114,9 @@ def _retries(options: Options, methods: Mapping[str, bool], name: str) -> tuple[
     return compiled.policies, compiled.named
 
 
-def _future(mode: ExecutionMode) -> Any:
+def _future(transport: Transport) -> Any:
     """What the futures of its calls are, where it is not what goes without saying."""
-    if mode is not ExecutionMode.Ray:
+    if not transport.refers:
         return None
     from concurry.runtime.wire_future import RayWireFuture
 

@@ -290,8 +290,8 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
         """Ask that it does not run.
 
         Returns:
-            True: the body never ran and never will, or it is an async method, which is being cancelled; the future is
-            cancelled now. False: it is running or done.
+            True: the body never ran and never will, or it is an async method, which is being cancelled, or it was lost
+            with its worker and is not tried again; the future is cancelled now. False: it is running or done.
         """
         if self._status is not PENDING:
             return self._status is CANCELLED

@@ -285,8 +285,9 @@ class Intake:
     def cancel(self, call: Any) -> bool:
         """See `BaseFuture.cancel`."""
         task = call.extra
-        if call.withdraw(CancelledError()):
-            self.cancelled += 1
+        was_lost = getattr(call, "carried", None) is not None  # it has begun, and waits for its next attempt
+        if call.withdraw(CancelledError(), self if was_lost else None):
+            self.cancelled += not was_lost
             self._gone(call)
             return True
         if self._encode is not None:

@@ -51,10 +51,8 @@ def note(exception: BaseException, text: str, *, replacing: str) -> None:
         return
     if isinstance(notes, list):
         kept = [it for it in notes if not (isinstance(it, str) and it.startswith(replacing))]
-        _dict.__get__(exception)["__notes__"] = [
-            *kept,
-            text,
-        ]  # not `add_note`: it goes through `__setattr__`, which may refuse
+        # Not `add_note`: it goes through `__setattr__`, which a frozen exception refuses.
+        _dict.__get__(exception)["__notes__"] = [*kept, text]
 
 
 def cut_traceback(exception: BaseException) -> None:

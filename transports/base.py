@@ -189,6 +189,7 @@ class Transport(ABC):
         apart: an actor's sync methods wait apart from its async ones, and run one at a time beside them.
         elsewhere: the actor runs in another process: its calls are encoded, and several are under way at once.
         forcible: `Channel.kill` ends whatever runs: the first time politely, the second time for good.
+        refers: elsewhere, results are objects of a store, and its futures are `RayFuture`s.
         makings_beside: elsewhere, large buffers among what makes an actor go beside it (`Job.makings`).
         lend_s: elsewhere, how long a lease that was granted ahead of need may lie there unused: some round trips.
         ahead_s: elsewhere, how many seconds' worth of calls a busy actor is sent ahead: some round trips.
@@ -198,6 +199,7 @@ class Transport(ABC):
     apart: bool = False
     elsewhere: bool = False
     forcible: bool = False
+    refers: bool = False
     makings_beside: bool = False
     ahead_s: float = 0.005
     lend_s: float = 0.004

@@ -6,10 +6,9 @@
 
 Guarantees: nothing is copied; views are read-only, and so is the memory where it will be used again. Each loan is
 reported once, when its last view is gone or when `get` fails; none is after `close`. Views live on after `close`, and
-so do loans that had arrived and that nobody has looked at: `get` gives them also then. A
-segment that could not be mapped is reported as such (`~serial`) before any loan of it is.
-What a peer says is checked against what there is.
-Assumes: `get` is called once for each reference that arrives.
+so do loans that had arrived and that nobody has looked at: `get` gives them also then. A segment that could not be
+mapped is reported as such (`~serial`) before any loan of it is. What a peer says is checked against what there is.
+Assumes: `get` or `views` succeeds or fails once for each reference that arrives.
 Called by: the channel and the child's wire. After a fork the child uses nothing of it.
 """
 

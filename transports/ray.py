@@ -37,6 +37,7 @@ class RayTransport(Transport):
 
     elsewhere = True
     forcible = True
+    refers = True
     ahead_s = 0.05
     lend_s = 0.04
 

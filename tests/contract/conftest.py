@@ -191,6 +191,7 @@ _NO_WAITING = """
 """
 _OF_DEATHS = """
     test_a_lost_call_has_failed test_a_lost_call_that_waits_for_its_next_attempt test_no_figure_falls_over_deaths
+    test_a_lost_call_that_is_cancelled_has_failed
 """
 SKIPS: dict[str, dict[str, str]] = {  # test: {way: why it has no meaning there}
     **dict.fromkeys(_NO_WAITING.split(), _DIRECT),

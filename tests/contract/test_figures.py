@@ -125,6 +125,18 @@ def test_a_lost_call_that_waits_for_its_next_attempt(start: Start, way: Any, tmp
     assert worker.stats()["total_dispatched"] == 1
 
 
+def test_a_lost_call_that_is_cancelled_has_failed(start: Start, way: Any, tmp_path: Any) -> None:
+    """It has begun, so it is none of those that never did."""
+    worker = start(Ends, options={"num_retries": 2, "retry_wait": 1000, "retry_jitter": 0})
+    lost = worker.leave_once(str(tmp_path / "been"))
+    while not worker.stats()["queued"]:
+        assert not lost.done()
+    assert lost.cancel()
+    assert lost.cancelled()
+    assert counted(worker) == (0, 1, 1)
+    assert worker.stats()["cancelled"] == 0
+
+
 def test_no_figure_falls(start: Start, way: Any) -> None:
     worker, over = start(Ends), threading.Event()
     fell: list[Any] = []

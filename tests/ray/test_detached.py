@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
-from concurry import CallLimit, LimitSet, Worker, WorkerDiedError, WorkerStoppedError, gather
+from concurry import CallLimit, LimitSet, Worker, WorkerDiedError, WorkerInitError, WorkerStoppedError, gather
 from tests.faults.conftest import Script, are_gone
 
 pytestmark = pytest.mark.faults
@@ -258,6 +261,45 @@ def test_one_that_cannot_be_built_leaves_nothing(tmp_path: Path) -> None:
         Fails.options(mode="ray", num_cpus=0, lifetime="detached", name=tmp_path.name).init()
     with pytest.raises((ValueError, WorkerDiedError)):  # it is gone, or goes
         Fails.get_actor(tmp_path.name)
+
+
+def test_one_that_there_is_no_room_for_leaves_nothing(tmp_path: Path) -> None:
+    options = {"mode": "ray", "num_cpus": 0, "lifetime": "detached", "name": tmp_path.name}
+    with pytest.raises(WorkerInitError, match="init_timeout"):
+        Counts.options(**options, resources={"a thing that is not there": 1}, init_timeout=1).init()
+    with pytest.raises((ValueError, WorkerDiedError)):  # it is gone, or goes
+        Counts.get_actor(tmp_path.name)
+
+
+def test_a_driver_that_was_forgotten_is_told(detached: Any, tmp_path: Path) -> None:
+    import ray
+
+    detached()
+    with pytest.raises(WorkerDiedError, match="has forgotten this driver"):
+        ray.get(keeper(tmp_path.name).drain.remote("nobody's"), timeout=PATIENCE_S)
+
+
+def test_nothing_that_is_said_while_a_driver_asks_is_missed() -> None:
+    from concurry.detached import _Session
+
+    count = 20_000
+
+    async def asks() -> list[Any]:
+        session, heard = _Session("it"), list[bytes]()
+
+        def say() -> None:
+            for n in range(count):
+                session._send([n])
+
+        says = threading.Thread(target=say)
+        says.start()
+        while len(heard) < count:
+            heard += await asyncio.wait_for(session.drain(), PATIENCE_S)
+        says.join()
+        session.edge.close(lambda: WorkerDiedError("over"))
+        return [msgpack.unpackb(each)[0] for each in heard]
+
+    assert asyncio.run(asks()) == list(range(count))
 
 
 def test_a_name_is_one_actors() -> None:
