@@ -9,6 +9,7 @@ Called by: those two.
 
 from __future__ import annotations
 
+import concurrent.futures
 import math
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from types import CoroutineType
@@ -291,8 +292,18 @@ def _values_of(who: str, fs: Any, more: tuple[Any, ...], recurse: bool) -> tuple
     if more:
         raise ValueError(_both(who, fs))
     if _is_mapping(fs):
-        return list(fs.keys()), list(fs.values())
+        keys, values = list(fs.keys()), list(fs.values())
+        if keys and all(map(_is_future, keys)) and not any(map(_is_future, values)):
+            raise ValueError(
+                f"{who}() waits for the values of a dict, and in this one the keys are the futures: pass them, "
+                f"{who}(futures.keys())"
+            )
+        return keys, values
     return None, list(fs)
+
+
+def _is_future(value: object) -> bool:
+    return isinstance(value, concurrent.futures.Future) or _is_awaitable(value)
 
 
 def _both(who: str, structure: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from concurry.futures import BaseFuture, ConcurrentFuture, SyncFuture
+from concurry.futures import BaseFuture, ConcurrentFuture, SyncFuture, wrap_future
 from concurry.runtime import waits
 from concurry.runtime.enums import ReturnWhen
 from concurry.transports.errors import DeadlockError
@@ -122,6 +122,18 @@ def test_a_nested_item_comes_when_its_last_future_has_ended() -> None:
     threading.Thread(target=finish, args=(one, 1)).start()
     assert next(came) == (0, [1, 2])
     assert list(came) == []
+
+
+@pytest.mark.parametrize("function", [wait, gather, as_completed])
+def test_a_dict_by_future_is_refused(function: Any) -> None:
+    """The standard library's idiom looks at the keys. Here all would seem to be done, whatever the futures do."""
+    future: concurrent.futures.Future[int] = concurrent.futures.Future()
+    for key in (future, wrap_future(future)):
+        with pytest.raises(ValueError, match=rf"{function.__name__}\(futures\.keys\(\)\)"):
+            list(function({key: "its input"}))
+    future.set_result(1)
+    assert gather({future: wrap_future(future), "plain": 2}) == {future: 1, "plain": 2}
+    assert gather({future: future}) == {future: 1}
 
 
 def test_bad_input() -> None:
