@@ -72,6 +72,10 @@ class Native:
     def nap(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def naps(self, count: int, seconds: float) -> None:
+        for _ in range(count):
+            time.sleep(seconds)
+
     def make(self, size: int) -> Any:
         return np.ones(size // 8)
 
@@ -192,19 +196,10 @@ def naps_native(actors: list[Any], calls: int) -> float:
     return time.perf_counter() - begun
 
 
-def naps_of_threads(count: int, calls: int) -> float:
-    """What the sleeping alone takes here: a sleep of 1 ms takes longer than that."""
-
-    def sleep() -> None:
-        for _ in range(calls // count):
-            time.sleep(NAP_S)
-
-    threads = [threading.Thread(target=sleep) for _ in range(count)]
+def naps_alone(actors: list[Any], calls: int) -> float:
+    """What the sleeping alone takes there, one call of Ray's each: a sleep of 1 ms takes longer than that."""
     begun = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    ray.get([actor.naps.remote(calls // len(actors), NAP_S) for actor in actors])
     return time.perf_counter() - begun
 
 
@@ -414,14 +409,14 @@ def rows(quick: bool) -> list[dict[str, Any]]:
         kept.stop()
         sleepers = 3 if quick else 8  # starting an actor is what takes time here
         ideal_s = naps * NAP_S / sleepers
-        several = 1 if quick else 3
+        several = 1 if quick else 5
         with native(sleepers) as actors, ours(sleepers) as pool:
             beside_native = pairs(lambda: naps_ours(pool, naps), lambda: naps_native(actors, naps), repeat=several)
-            beside_ideal = pairs(lambda: naps_ours(pool, naps), lambda: naps_of_threads(sleepers, naps), repeat=several)
+            beside_ideal = pairs(lambda: naps_ours(pool, naps), lambda: naps_alone(actors, naps), repeat=several)
         found += [
             row(
                 # A sleep of 1 ms takes longer than that, whoever calls it: what is ideal is measured.
-                f"ray, {sleepers} actors: {naps:,} calls of 1 ms sleep / the sleeping alone, in {sleepers} threads",
+                f"ray, {sleepers} actors: {naps:,} calls of 1 ms sleep / the sleeping alone, one call each",
                 beside_ideal,
                 at_least=1.1,
                 unit="s",

@@ -17,14 +17,15 @@ from __future__ import annotations
 import logging
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 import zmq
 
 from concurry.transports import codec, parcel
 from concurry.transports.board import CALLS
 
+T = TypeVar("T")
 log = logging.getLogger("concurry")
 
 _ASIDE: Final = 1 << 20  # bytes of buffers from which on a call is sent by a helper thread: the copy takes a while
@@ -204,6 +205,11 @@ class Outbox:
         with self._lock:
             self._collected = self._closed
             return list(self.under_way.items())
+
+    def locked(self, function: Callable[[], T]) -> T:
+        """Call it while nobody sends."""
+        with self._lock:
+            return function()
 
     def after_fork_in_child(self) -> None:
         """The lock may have been held by a thread that is not here any more."""

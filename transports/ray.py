@@ -38,7 +38,7 @@ class RayTransport(Transport):
     elsewhere = True
     forcible = True
     refers = True
-    ahead_s = 0.05
+    ahead_s = 0.1
     lend_s = 0.04
 
     @staticmethod

@@ -142,13 +142,17 @@ class RayChannel(Channel):
         else:
             self.expect(self.actor.exchange.remote(frame, *beside), self._came)
 
-    def _drain(self) -> None:
-        self.expect(self.actor.drain.remote(), self._drained)
+    def _drain(self, *riding: bytes) -> None:
+        self.expect(self.actor.drain.remote(*riding), self._drained)
 
     def _drained(self, frame: bytes) -> None:
-        self._came(frame)
+        self.memory.ride()  # the calls that take the place of those that have ended
+        try:
+            self._came(frame)
+        finally:
+            riding = self._outbox.locked(self.memory.riding)
         if not self._ended and not self._closed:
-            self._drain()
+            self._drain(*riding)
 
     def _came(self, frame: bytes, large: Any = None) -> None:
         """In the order in which it left: what comes with an exchange may pass what comes with a drain."""

@@ -41,7 +41,7 @@ from concurry.transports.ray_refs import WithRefs, collecting, there
 # the process that it is, and its node;
 # which attempt of a call begins, after its first; a large result is in the other slot of this very call.
 ENDED, LARGE, PING, PONG, BORN, ATTEMPT, BESIDE = 18, 19, 20, 21, 22, 23, 24
-_HOLD_S = 0.025  # how long a reply may wait for others, while more calls stand ready
+_HOLD_S = 0.06  # how long a reply may wait for others, while more calls stand ready
 _MANY = 64  # replies that need not wait for more
 SEQUENCE = 8  # bytes before each frame: its place among all that were sent
 
@@ -294,9 +294,12 @@ class Host:
         """Take a call whose arguments come through the object store."""
         self._wire.arrive(frame, refs, buffers)
 
-    def drain(self) -> bytes:
-        """Bring back what is ready, as soon as there is anything."""
-        return _packed(*self._wire.take(self._wire.enter(first=False)))
+    def drain(self, *frames: bytes) -> bytes:
+        """Take calls, and bring back what is ready as soon as there is anything."""
+        waits = self._wire.enter(first=False)
+        for frame in frames:
+            self._wire.arrive(frame)
+        return _packed(*self._wire.take(waits))
 
     def tell(self, packed: bytes) -> None:
         """Hear a message."""

@@ -39,6 +39,7 @@ class RayPush:
         self._places = itertools.count()
         self._buffers: list[Any] = []
         self._refs: Any = None  # of Ray's objects among them
+        self._riding: list[bytes] | None = None  # what goes with the next drain; None: none is about to be opened
 
     def lender(self) -> RayPush:
         return self
@@ -56,12 +57,23 @@ class RayPush:
         try:
             if len(channel.under_way) == 1:
                 channel.exchange(frame, beside)
+            elif self._riding is not None and not beside and not self._riding:
+                self._riding.append(frame)
             elif beside:
                 channel.expect(channel.actor.push_large.remote(frame, *beside), _ignore)
             else:
                 channel.actor.push.remote(frame)
         except Exception as error:  # Ray was shut down under us, or the object store refuses
             channel.lost(error)
+
+    def ride(self) -> None:
+        """A drain is about to be opened: the next frame goes with it, which spares a call of Ray's."""
+        self._riding = []
+
+    def riding(self) -> list[bytes]:
+        """What goes with the drain that is opened now. Under the outbox's lock, like `send`."""
+        riding, self._riding = self._riding or [], None
+        return riding
 
     def close(self, linger: int = 0) -> None:
         """There is nothing to close."""
