@@ -1,14 +1,18 @@
 # On a fresh machine two commands do everything: `make demo` and `make test`. Both create .venv where it is missing.
 #   PYTHON=python3.13     another interpreter (.venv is made anew for it)
 #   ARGS='...'            handed on: make demo ARGS='--prompts 200', make test ARGS='tests/futures -x'
+#   VENV=.venv-3.13       another folder than .venv
+#   PYTHONS='3.12 3.13'   make test-pythons: on which versions
 #   JOBS=0                make test in one process (with a debugger, say); otherwise in two, beside each other
 #   RAY_TESTS=tests/ray   make test-ray: without the contract suite, which takes some minutes more
 #   QUICK=1               make bench: every benchmark once, small, to see that it runs
 PYTHON ?= python3
-PY := .venv/bin/python
+VENV ?= .venv
+PY := $(VENV)/bin/python
 ARGS ?=
 JOBS ?= 2
 QUICK ?=
+PYTHONS ?= 3.13
 RAY_TESTS ?= tests/ray tests/contract
 
 # Else each of the hundreds of processes that tests and benchmarks start would compile everything anew.
@@ -17,14 +21,15 @@ unexport PYTHONDONTWRITEBYTECODE
 # An interpreter that was named on the command line or in the environment decides what is in .venv; the default does not.
 GIVEN := $(if $(filter file default undefined,$(origin PYTHON)),0,1)
 venv = @command -v "$(PYTHON)" >/dev/null || { echo "concurry: '$(PYTHON)' is not there. Install Python 3.11 or newer, or say PYTHON=/path/to/python3" >&2; exit 1; }; \
-       CONCURRY_PYTHON_GIVEN=$(GIVEN) "$(PYTHON)" .ci/venv.py
+       CONCURRY_VENV="$(VENV)" CONCURRY_PYTHON_GIVEN=$(GIVEN) "$(PYTHON)" .ci/venv.py
 
-.PHONY: help demo demo-process demo-ray test test-ray faults check lint types wheel bench docs format clean
+.PHONY: help demo demo-process demo-ray test test-pythons test-ray faults check lint types wheel bench docs format clean
 help:
 	@echo "make demo          the main job: 1,000 prompts one by one, then on threads and on an event loop"
 	@echo "make demo-process  pipelines and pools over processes, beside pandas, numpy and ProcessPoolExecutor"
 	@echo "make demo-ray      the batch and a pipeline on a Ray cluster of three nodes, of which one is killed"
 	@echo "make test          the tests"
+	@echo "make test-pythons  the tests on other versions of Python (PYTHONS), each with an environment of its own"
 	@echo "make test-ray      the same tests and the faults over Ray, which is installed for it"
 	@echo "make faults        the whole acceptance list of faults, in its long form"
 	@echo "make check         lint, types, and the wheel from an empty directory"
@@ -49,6 +54,13 @@ demo-ray:
 test:
 	$(venv) test
 	$(PY) -m pytest -q -n $(JOBS) $(ARGS)
+
+test-pythons:
+	@for version in $(PYTHONS); do \
+	    python=$$("$(PYTHON)" .ci/find_python.py $$version) || exit 1; \
+	    echo "== Python $$version: $$python"; \
+	    $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" || exit 1; \
+	done
 
 test-ray:
 	$(venv) test-ray
@@ -89,4 +101,4 @@ format:
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf .venv build dist out concurry.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist out concurry.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,5 @@
-"""Makes `.venv` and installs the checkout with the named extra into it: `python3 .ci/venv.py test`.
+"""Makes `.venv` and installs the checkout with the named extra into it: `python3 .ci/venv.py test`. CONCURRY_VENV
+names another folder.
 
 Guarantees: does nothing where that extra is in already (one read of `.venv/.installed`); a failure ends with one
 clear message and exit code 1, and leaves no stamp, so that the same command tries again; two at a time wait for
@@ -17,7 +18,8 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-VENV = os.path.join(ROOT, ".venv")
+NAME = os.environ.get("CONCURRY_VENV") or ".venv"
+VENV = os.path.join(ROOT, NAME)
 PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, ".installed")
 OLDEST = (3, 11)
@@ -78,7 +80,7 @@ def installed(mark):
 
 
 def create(version):
-    sys.stderr.write("concurry: creating .venv with Python " + sys.version.split()[0] + "\n")
+    sys.stderr.write("concurry: creating " + NAME + " with Python " + sys.version.split()[0] + "\n")
     clear = ["--clear"] if version or os.path.exists(VENV) else []
     done = subprocess.run([sys.executable, "-m", "venv"] + clear + [VENV])  # noqa: RUF005 (for old Pythons)
     if done.returncode:
@@ -91,7 +93,7 @@ def create(version):
 def install(extra, mark, extras):
     if os.path.exists(STAMP):
         os.remove(STAMP)
-    sys.stderr.write("concurry: installing '.[" + extra + "]' into .venv; the first time takes a minute or so\n")
+    sys.stderr.write("concurry: installing '.[" + extra + "]' into " + NAME + "; the first time takes a minute\n")
     # editable_mode=compat: a plain .pth line. The default is an import hook that costs every interpreter 11 ms and
     # preloads modules, which would falsify the import benchmark.
     command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
