@@ -25,7 +25,7 @@ from concurry import (
     wait,
     wrap_future,
 )
-from concurry.worker import Launcher
+from concurry.workers import Launcher
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ def calling(llm: Handle[LLM]) -> None:
     llm[LLM.call]("p", 2)  # type: ignore[call-arg]
     llm[LLM.call]("p", time=2)  # type: ignore[call-arg]
     llm[LLM.call_later](5)  # type: ignore[arg-type]
-    llm[OnClass.method]  # type: ignore[index]
+    llm[OnClass.method]()  # type: ignore[call-arg]
 
 
 def generic(box: Handle[Box[int]]) -> None:

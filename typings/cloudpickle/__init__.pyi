@@ -1,0 +1,10 @@
+"""What concurry uses of cloudpickle, which brings no types of its own."""
+
+import pickle
+from types import ModuleType
+from typing import Any
+
+class Pickler(pickle.Pickler):
+    def reducer_override(self, obj: Any, /) -> Any: ...
+
+def register_pickle_by_value(module: ModuleType) -> None: ...
