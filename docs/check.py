@@ -1,13 +1,19 @@
 """Checks every link in README.md, the other pages at the top, and docs/: files exist, and so do the headings meant.
 
-Guarantees: exit code 1 with one line a broken link. Looks only at the checkout: links to other sites are not fetched.
-Called by: `make docs`, before mkdocs renders the pages (it sees nothing outside docs/).
+    python docs/check.py            the pages, before mkdocs renders them (it sees nothing outside docs/)
+    python docs/check.py out/site   the site that it has made: every link, picture and anchor of its HTML
+
+Guarantees: exit code 1 with one line a broken link. Links to other sites are not fetched; but the site may load nothing
+(script, picture, font) from another one.
+Called by: `make docs`, both.
 """
 
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -67,7 +73,68 @@ def wrong_with(page: Path, target: str) -> str | None:
     return None
 
 
+class Html(HTMLParser):
+    """What a page of the site links to, what it loads, and its anchors."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[tuple[int, str]] = []
+        self.loads: list[tuple[int, str]] = []
+        self.anchors = {"", "__top"}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Called by the parser for each tag."""
+        for name, value in attrs:
+            if name in ("id", "name"):
+                self.anchors.add(value or "")
+            elif name == "src" or (name == "href" and tag == "link"):
+                self.loads.append((self.getpos()[0], value or ""))
+            elif name == "href":
+                self.links.append((self.getpos()[0], value or ""))
+
+
+@cache
+def rendered(page: Path) -> Html:
+    """A page of the site, read once."""
+    return Html(page.read_text(encoding="utf-8"))
+
+
+def site(folder: Path) -> Iterator[tuple[Path, int, str, str | None]]:
+    """(page, line, target, what is wrong with it) of each link of the site."""
+    for page in sorted(folder.rglob("*.html")):
+        html = rendered(page)
+        loads = set(html.loads)
+        for line, target in [*html.links, *html.loads]:
+            wrong = None
+            if re.match(r"[a-z][a-z+.-]*:|//", target):
+                if (line, target) in loads and not target.startswith("data:"):
+                    wrong = "is loaded from another site"
+            elif not target.startswith("/"):  # only 404.html has those: it may be shown for any address
+                path, _, anchor = unquote(target).partition("#")
+                file = (page.parent / path.partition("?")[0]).resolve() if path else page
+                file = file / "index.html" if file.is_dir() else file
+                if not file.exists():
+                    wrong = "no such file"
+                elif file.suffix == ".html" and anchor not in rendered(file).anchors:
+                    wrong = f"nothing has the anchor #{anchor}"
+            yield page, line, target, wrong
+
+
+def end(what: str, count: int, broken: list[str]) -> None:
+    """Print what was found, and leave."""
+    print(*broken, f"{what}, {count} links, {len(broken)} of them broken", sep="\n")
+    sys.exit(1 if broken else 0)
+
+
 def main() -> None:
+    if len(sys.argv) > 1:
+        folder = Path(sys.argv[1])
+        found = list(site(folder))
+        pages_of_site = len({page for page, *_ in found})
+        if not found:
+            sys.exit(f"{folder}: no site is there")
+        end(f"{pages_of_site} pages of the site", len(found), [f"{p}:{n}: {t}: {w}" for p, n, t, w in found if w])
     pages = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
     count, broken = 0, []
     for page in pages:
@@ -76,8 +143,7 @@ def main() -> None:
             wrong = wrong or wrong_with(page, target)
             if wrong:
                 broken.append(f"{page.relative_to(ROOT)}:{line}: {target}: {wrong}")
-    print(*broken, f"{len(pages)} pages, {count} links, {len(broken)} of them broken", sep="\n")
-    sys.exit(1 if broken else 0)
+    end(f"{len(pages)} pages", count, broken)
 
 
 if __name__ == "__main__":
