@@ -1,0 +1,236 @@
+"""`@task`: a function whose calls run elsewhere.
+
+    @task(mode="thread", max_workers=8)
+    def fetch(url: str) -> bytes: ...
+
+    future = fetch("https://...")        results = fetch.map(urls)        fetch.stop()
+
+Guarantees: the function keeps its name, docstring and signature. Nothing is started before the first call, so that a
+module with tasks may be imported anywhere, also in the actors. Options are read then; what cannot be by itself is
+refused at the decorator's line.
+Called by: users.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from functools import update_wrapper
+from types import MethodType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from concurry import config
+from concurry.option_layers import Layer
+from concurry.options import check
+from concurry.runtime.enums import ExecutionMode
+from concurry.task_handle import QuietAnchor, TaskHandle, launch
+from concurry.task_worker import TaskWorker
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from concurry.option_types import OptionArgs
+    from concurry.runtime.future import BaseFuture
+    from concurry.waiting_items import Progress
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_BY_VALUE: Final = ("__main__", "__mp_main__", "<run_path>")  # modules that are other ones in other processes
+_UNSAID: Any = object()
+
+
+class Task(Generic[P, R]):
+    """A function under `@task`. Calling it submits a call and returns a future.
+
+    Attributes:
+        __wrapped__: the function itself, to call it here and now.
+    """
+
+    __wrapped__: Callable[..., Any]
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, fn: Callable[..., Any], given: Mapping[str, Any]) -> None:
+        update_wrapper(self, fn)
+        self._given = dict(given)
+        self._handle: TaskHandle[..., Any] | None = None
+        self._lock = threading.Lock()  # protects the start: several threads may make the first call
+        self._call: Callable[..., Any] | None = None  # the handle's own, once it is started
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> BaseFuture[R]:
+        call = self._call or self.handle.__call__
+        return call(*args, **kwargs)
+
+    @property
+    def handle(self) -> TaskHandle[..., Any]:
+        """The handle of the TaskWorker that runs it, which this starts where it was not started yet."""
+        if self._handle is None:
+            with self._lock:
+                if self._handle is None:
+                    self._handle = self._start()
+                    self._call = self._handle.__dict__["_call"]
+        return self._handle
+
+    def _start(self) -> TaskHandle[..., Any]:
+        fn = self if self.is_importable() else self.__wrapped__
+        return launch(
+            TaskWorker, self._given, fn, name=getattr(self, "__name__", None), weaker=_on_demand(), anchor=QuietAnchor
+        )
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> BaseFuture[R]:
+        """The same as calling it; but a function as the first argument is run in this one's place.
+
+        Args:
+            args, kwargs: the function's.
+
+        Returns:
+            The future of its result; with `blocking=True` the result.
+
+        Raises:
+            WorkerStoppedError: it was stopped.
+        """
+        return self.handle.submit(*args, **kwargs)
+
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        progress: Progress = None,
+    ) -> Iterator[R]:
+        """Run it over iterables, as Python's `map`: the results in order. See `TaskHandle.map`.
+
+        Args:
+            iterables: one for each parameter, up to the shortest one's end.
+            timeout: seconds from now for all results; None: as long as they take.
+            chunksize: how many items go in one call.
+            buffersize: how many calls may be open; None: see `TaskHandle.map`.
+            progress: True, a dict of ProgressBar options, or a function of (completed, total, elapsed seconds).
+
+        Returns:
+            An iterator of the results. The first calls begin now.
+
+        Raises:
+            TimeoutError: from the iterator, when the time is over.
+            Exception: from the iterator, what the function raised, after the results before it.
+        """
+        return self.handle.map(
+            *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize, progress=progress
+        )
+
+    def stop(self, timeout: float | None = _UNSAID) -> None:
+        """Stop: see `Handle.stop`. It takes no more calls. Where it was never called there is nothing to stop.
+
+        Args:
+            timeout: seconds that running calls may still take. None: as long as they take. Left out: `stop_timeout`.
+
+        Raises:
+            ValueError: a timeout below 0, or NaN. TypeError: no number.
+        """
+        if self._handle is not None:
+            self._handle.stop() if timeout is _UNSAID else self._handle.stop(timeout)
+
+    def is_alive(self) -> bool:
+        """Whether it takes calls: it was not stopped."""
+        return self._handle is None or self._handle.is_alive()
+
+    def stats(self) -> dict[str, Any]:
+        """Its figures: see `Handle.stats`."""
+        return self.handle.stats()
+
+    def get_pool_stats(self) -> dict[str, Any]:
+        """The figures of its pool: see `Handle.get_pool_stats`."""
+        return self.handle.get_pool_stats()
+
+    def __enter__(self) -> Task[P, R]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            self._handle.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> Task[P, R]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            await self._handle.__aexit__(kind, error, traceback)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """As a function's: under `@task` in a class, the instance is the first argument, and is sent along."""
+        return self if instance is None else MethodType(self, instance)
+
+    def is_importable(self) -> bool:
+        """Whether another process finds it by the names of its module and of itself."""
+        module = getattr(self, "__module__", None)
+        found: Any = sys.modules.get(module) if module not in _BY_VALUE and isinstance(module, str) else None
+        for name in getattr(self, "__qualname__", "").split("."):
+            found = getattr(found, name, None)
+        return found is self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return self.__qualname__ if self.is_importable() else (Task, (self.__wrapped__, self._given))
+
+    def __repr__(self) -> str:
+        name = getattr(self, "__qualname__", None) or repr(self.__wrapped__)
+        return f"<task {name}: {'not started' if self._handle is None else repr(self._handle)}>"
+
+
+def _on_demand() -> tuple[Layer, ...]:
+    """An actor for each call, where nobody says otherwise and the mode can have that."""
+
+    def origin(name: str, mode: ExecutionMode | None) -> str:
+        return "task_decorator_on_demand"
+
+    by_mode = {
+        mode: {"on_demand": config.setting("task_decorator_on_demand", mode)}
+        for mode in (ExecutionMode.Threads, ExecutionMode.Processes, ExecutionMode.Ray)
+    }
+    return (Layer({}, by_mode, origin),)
+
+
+class _Decorator(Protocol):
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(**given: Unpack[OptionArgs]) -> _Decorator: ...
+def task(fn: Any = None, /, **given: Any) -> Any:
+    """Turn a function into a task: `@task(mode="thread")`, or `task(mode="thread")(fn)`; `@task` alone where the
+    configuration says the mode.
+
+    A parameter named `limits` is given the limits, where the call does not. Each call gets an actor of its own, which
+    ends after it (`on_demand`; not in the modes sync and asyncio), unless `on_demand=False` is said here, or
+    `task_decorator_on_demand` in the configuration.
+
+    Args:
+        fn: the function, sync or async.
+        given: options, by keyword, as for `Worker.options`. In options by method name its calls are "submit".
+
+    Returns:
+        A `Task`, which is called like the function and returns a future; or what makes one of a function.
+
+    Raises:
+        TypeError: an unknown option; `fn` is no function. ValueError: an option that cannot have this value.
+    """
+    checked = check(given, worker="@task")
+
+    def decorate(fn: Any) -> Task[Any, Any]:
+        if not callable(fn):
+            raise TypeError(f"@task takes a function, and options by keyword: @task(mode='thread'); got {fn!r}")
+        return Task(fn.__wrapped__ if isinstance(fn, Task) else fn, checked)
+
+    return decorate if fn is None else decorate(fn)
