@@ -10,15 +10,12 @@ Called by: users.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
-from weakref import WeakKeyDictionary
 
-from concurry import config
+from concurry import config, declared, self_starting
 from concurry.handle import Handle
-from concurry.methods import method_table, refuse_taken
-from concurry.options import Options, check
+from concurry.methods import GivenLimits, method_table, refuse_taken
+from concurry.options import Options
 from concurry.planning import make_plan
 from concurry.runtime.actor import building
 from concurry.runtime.enums import ExecutionMode
@@ -33,10 +30,8 @@ if TYPE_CHECKING:
 
 W = TypeVar("W")
 
-_declared: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()  # what each class's own line says
 
-
-class _Limits:
+class Limits(GivenLimits):
     """`self.limits` of an object that was given none: limits that grant everything. No data descriptor, so what is
     set on an instance goes before it."""
 
@@ -77,31 +72,32 @@ class Worker:
     """
 
     __slots__ = ()
-    limits = _Limits()
+    limits = Limits()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         made = None
         if building.raw is not None and issubclass(cls, building.raw):
             made, building.made = building.made, None
             building.raw = None  # it holds for this one object, not for workers that it makes
-        elif _starts_itself(cls):
-            return init(cls, {}, args, kwargs)  # type: ignore[return-value]
+        elif self_starting.wants_worker(cls, args, kwargs):
+            return cls.init(*args, **kwargs)  # type: ignore[return-value]
         _refuse_arguments(cls, args, kwargs)
         instance = super().__new__(cls) if super().__new__ is object.__new__ else super().__new__(cls, *args, **kwargs)
         if made is not None:
             made(instance)
         return instance
 
-    def __init_subclass__(cls, *, auto_init: bool | None = None, **given: Any) -> None:
+    def __init_subclass__(cls, *, auto_init: bool | None = None, **given: Unpack[OptionArgs]) -> None:
         last = not hasattr(super().__init_subclass__, "__func__")  # only object's comes after ours
         theirs = {} if last else _not_ours(given)
         super().__init_subclass__(**theirs)
         refuse_taken(cls)
-        said = _checked(cls, {name: value for name, value in given.items() if name not in theirs})
-        if auto_init is not None:
-            said["auto_init"] = auto_init
-        if said or (said := _of_a_copy(cls)):
-            _declared[cls] = said
+        ours = {name: value for name, value in given.items() if name not in theirs}
+        if said := declared.checked(cls, ours, auto_init):
+            declared.say(cls, arguments=said)
+        else:
+            declared.say_of_a_copy(cls)
+        self_starting.set_on(cls)
 
     @classmethod
     def options(cls: type[W], **given: Unpack[OptionArgs]) -> Launcher[W]:
@@ -126,7 +122,7 @@ class Worker:
                 retry_on: * exception types and predicates: what is tried again [[Exception]]
                 retry_algorithm: * how the wait grows: 'linear', 'exponential', 'fibonacci', 'fixed' [exponential]
                 retry_wait: * seconds before the first retry [1.0]
-                retry_jitter: * above 0: a wait is drawn from [0, wait] [0.3]
+                retry_jitter: * above 0: a wait is drawn from 0 to wait [0.3]
                 retry_until: * validators: a result that fails one is tried again [None]
                 retry_config: * a RetryConfig: the six above as one object [None]
                 max_restarts: deaths of one actor in restart_window that are followed by a restart [3]
@@ -142,11 +138,14 @@ class Worker:
                 max_calls_per_worker: calls after which a process is replaced by a new one [None]
                 max_memory_per_worker: bytes resident after which a process is replaced, after its call [None]
 
+        Returns:
+            The class with these options, to be started any number of times: `.init(...)`.
+
         Raises:
             TypeError: an unknown option, with the nearest known one.
             ValueError: an option that cannot have this value.
         """
-        return Launcher(cls, _checked(cls, given))
+        return Launcher(cls, declared.checked(cls, given))
 
     @classmethod
     def init(cls: type[W], *args: Any, **kwargs: Any) -> Handle[W]:
@@ -191,8 +190,12 @@ class Launcher(Generic[W]):
         self._given = given
 
     def options(self, **given: Unpack[OptionArgs]) -> Launcher[W]:
-        """The same with further options, which go before those that were said already."""
-        return Launcher(self._cls, {**self._given, **_checked(self._cls, given)})
+        """The same with further options (`given`), which go before those that were said already.
+
+        Raises:
+            TypeError, ValueError: as `Worker.options` does.
+        """
+        return Launcher(self._cls, {**self._given, **declared.checked(self._cls, given)})
 
     if not TYPE_CHECKING:  # for people; checkers know that these are not there
 
@@ -232,15 +235,17 @@ class Launcher(Generic[W]):
 
 def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle[W]:
     """Start a worker with what is `given` in front of what its class and the configuration say."""
+    if (own := getattr(cls, "_init", None)) and getattr(own, "__module__", "") == "concurry.task_worker":
+        return own(given, *args, **kwargs)  # type: ignore[no-any-return]
     _refuse_arguments(cls, args, kwargs)
     methods = method_table(cls)
     options = Options.resolve(
-        [given, *_class_layers(cls), *config.layers()],
+        [given, *declared.layers(cls), *config.layers()],
         worker=cls.__name__,
         auto=lambda: _auto(methods),
         methods=methods,
     )
-    gives_limits = issubclass(cls, Worker)
+    gives_limits = any(isinstance(vars(owner).get("limits"), Limits) for owner in cls.__mro__)
     if options.ray.get("lifetime") == "detached":
         from concurry import detached
 
@@ -249,48 +254,22 @@ def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dic
     return Handle(cls, options, start(plan, transport))
 
 
-def _checked(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of one line. They serve any number of workers, so an iterator is read once, here."""
-    checked = check(given, worker=cls.__name__)
-    read: dict[str, Any] = {name: [*value] for name, value in checked.items() if isinstance(value, Iterator)}
-    return {**checked, **read}
-
-
 def _refuse_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Without an `__init__` there are no arguments. Python says so where nothing overrides `__new__`, and we do."""
-    theirs: Any = cls
-    if (args or kwargs) and theirs.__init__ is object.__init__ and theirs.__new__ is Worker.__new__:
+    if not (args or kwargs) or getattr(cls, "__init__") is not object.__init__:  # noqa: B009  # mypy: it is not known
+        return
+    new = self_starting.first_new(cls)
+    if isinstance(new, self_starting.SelfStarting):
+        new = new.theirs or object.__new__
+    if new in (vars(Worker)["__new__"], object.__new__):
         raise TypeError(f"{cls.__name__}() takes no arguments: it has no __init__")
-
-
-def _of_a_copy(cls: type) -> dict[str, Any]:
-    """What was said of the class that `cls` is a copy of: `@dataclass(slots=True)` makes a class a second time, with
-    the same members, and without the class arguments."""
-    members: dict[str, Any] = {name: it for name, it in vars(cls).items() if isinstance(it, (dict, FunctionType))}
-    for other, said in list(_declared.items()):
-        same_name = (other.__module__, other.__qualname__) == (cls.__module__, cls.__qualname__)
-        if same_name and any(vars(other).get(name) is it for name, it in members.items()):
-            return said
-    return {}
 
 
 def _auto(methods: dict[str, bool]) -> ExecutionMode:
     return ExecutionMode.Asyncio if methods and all(methods.values()) else ExecutionMode.Threads
 
 
-def _class_layers(cls: type) -> list[dict[str, Any]]:
-    """What the class and its bases say, the nearest first."""
-    said = [_declared.get(owner, {}) for owner in cls.__mro__]
-    return [{name: value for name, value in layer.items() if name != "auto_init"} for layer in said if layer]
-
-
-def _starts_itself(cls: type) -> bool:
-    said = [_declared.get(owner, {}) for owner in cls.__mro__]
-    auto: bool | None = next((layer["auto_init"] for layer in said if "auto_init" in layer), None)
-    return any(said) if auto is None else auto
-
-
-def _not_ours(given: dict[str, Any]) -> dict[str, Any]:
+def _not_ours(given: Mapping[str, Any]) -> dict[str, Any]:
     """Class arguments that are for another base's `__init_subclass__`."""
     from concurry.options import KNOWN
 
