@@ -8,7 +8,8 @@ run can be repeated. Quotas refuse with 429 and `Retry-After`. `/stats` counts w
 Assumes: it is a process of its own, so that it does not compete with the client for one interpreter.
 Called by: `support/server.py`, which starts it and stops it by closing its standard input; or by hand.
 
-It answers prompts about clarity with a score that follows simple rules, and everything else with one plain sentence.
+It answers prompts about clarity with a score that follows simple rules, prompts about orders with what it finds in
+them, and everything else with one plain sentence.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -45,6 +47,7 @@ class Settings:
     error_rate: float = 0.0  # share of requests that end in 500
     busy_rate: float = 0.0  # share refused with 429 although the quota has room: other users of the same account
     short_rate: float = 0.0  # share of answers that are cut off after a few characters
+    invent_rate: float = 0.0  # share of extracted orders with a number that nobody has said
     context_tokens: int = 8_000  # a longer prompt is refused with 400
     until_eof: bool = False  # end when standard input does: the server goes when its parent goes, however that dies
 
@@ -151,6 +154,8 @@ class Server:
         latency = min(settings.latency * math.exp(chance.gauss(0.0, settings.latency_spread)), settings.latency_max)
         if chance.random() < settings.short_rate:
             text = text[:4]
+        if chance.random() < settings.invent_rate:
+            text = re.sub(r'("quantity": )\d+', r"\g<1>99", text)
         finish = "stop"
         if limit is not None and count_tokens(text) > limit:
             text, finish = text[: 4 * limit], "length"
@@ -254,8 +259,18 @@ def answer(prompt: str) -> str:
     if "clarity" in prompt:
         score, reason = rate(prompt.partition('"""')[2].rpartition('"""')[0] or prompt)
         return json.dumps({"clarity": score, "reason": reason})
+    if '"quantity"' in prompt:
+        return json.dumps(extract(prompt))
     words = prompt.split()
     return f"This is the demo server's answer to {' '.join(words[:12])!r}, a prompt of {len(words)} words."
+
+
+def extract(prompt: str) -> dict[str, object]:
+    """The order in a mail, as far as it is written the way that `support/orders.py` does."""
+    found = re.search(r"(\d+) (?:boxes|crates|pallets) of ([\w ]+?) to (\w+)", prompt)
+    signed = re.search(r"\n([A-Z]\w+ [A-Z]\w+)\s*$", prompt)
+    quantity, item, city = found.groups() if found else (0, "", "")
+    return {"customer": signed[1] if signed else "", "item": item, "quantity": int(quantity), "city": city}
 
 
 def rate(docstring: str) -> tuple[int, str]:

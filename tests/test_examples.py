@@ -173,6 +173,32 @@ def test_error_handling(tmp_path: Path) -> None:
     assert ended.stdout.endswith("2 of 2 summarized, 41 in all\n")
 
 
+def test_structured_extraction(tmp_path: Path) -> None:
+    ended = run("structured_extraction.py", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("60 of 60 orders are what their mails say; ")
+    assert "; 0 answers were refused" not in ended.stdout
+
+
+def test_many_accounts(tmp_path: Path) -> None:
+    ended = run("many_accounts.py", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    one, three = ended.stdout.splitlines()
+    assert one.startswith("eu: 90 answers in ")
+    assert three.startswith("eu, us, asia: 90 answers in ")
+    assert " 0 by " not in three
+
+
+def test_scraper(tmp_path: Path) -> None:
+    ended = run("scraper.py", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    found, replies = ended.stdout.splitlines()
+    assert found.startswith("500 pages of 3 sites in ")
+    assert found.endswith(", 0 failed")
+    assert "500 of status 200" in replies
+    assert "10 of status 503" in replies
+
+
 # -- over processes ---------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +265,14 @@ def test_cpu_pool(tmp_path: Path) -> None:
     for way in ("one process", "ProcessPoolExecutor", "concurry"):
         assert f"\n{way} " in ended.stdout
     assert "the same counts: self " in ended.stdout
+
+
+def test_embeddings(tmp_path: Path) -> None:
+    ended = run("embeddings.py", "--quick", "--processes", "2", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    _, _, equal, nearest, *_ = ended.stdout.splitlines()
+    assert equal == "the same to the last bit"
+    assert nearest.startswith("  1.00 abc.abstractmethod: ")
 
 
 # -- the prompts ------------------------------------------------------------------------------------------------------
