@@ -18,16 +18,22 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from time import monotonic_ns
 from types import CoroutineType
 from typing import Any
 
 from concurry.runtime.call_waits import Running
 from concurry.runtime.clock import Clock
+from concurry.runtime.latency import Tallies, Tally
 from concurry.runtime.plan import Method, Plan
 from concurry.runtime.raised import cut_ours, wrapped
-from concurry.runtime.settle import GENERATORS, UNSETTLED, OwnLoop, refuse_generator
+from concurry.runtime.settle import GENERATORS, UNSETTLED, OtherLoop, OwnLoop, refuse_generator
+from concurry.transports.anything import type_of
+from concurry.transports.logs import about
 
 log = logging.getLogger("concurry")
+
+_STOP_RAISED = "%s: its own stop() raised; the actor ends all the same"
 
 
 class _Building(threading.local):
@@ -45,7 +51,8 @@ class Actor:
     """See the module's docstring.
 
     Args:
-        member: whose actor it is: `index`, its number in the pool; `call_waits`; as text its name, such as ``LLM[3]``.
+        member: whose actor it is: `index`, its number in the pool; `call_waits`; as text its name, such as ``LLM[3]``;
+            `tallies`.
         attempt: told, where the call runs, that an attempt of a call with a retry policy begins.
         deadlines: what watches over `call_timeout`, where any method has one.
     """
@@ -64,25 +71,42 @@ class Actor:
         self._clock = clock
         self._member = member
         self._waits = member.call_waits
+        self.tallies: Tallies = member.tallies
         self._deadlines = deadlines
-        self._own_loop = OwnLoop(self.name)
+        self._own_loop: OwnLoop | OtherLoop = OwnLoop(self.name)
         self.last_call = _StopCall()  # its `extra`: the task of the class's own async `stop`, while that runs here
         self._layers: dict[str, Callable[[Any], Any]] = {}
         self._async_layers: dict[str, Callable[[Any], Any]] = {}
         self._unwrapped: dict[str, Callable[..., Any]] = {}  # by name: what a policy that names it is wrapped around
         leases: Callable[[], Any] = member.call_waits.leases if plan.init.leases else nullcontext
         self._scope = leases if attempt is None else lambda: _both(attempt, leases)
-        self.instance: Any = self._build(member.index)
-        # Invariant: the sync methods that need no layer, bound. The loop looks here first.
-        self.plain = {name: getattr(self.instance, name) for name in self.without_layers(is_async=False)}
+        self._pause, self._pause_async = self._waits.pause, self._waits.pause_async
+        if plan.traced:
+            from concurry.runtime import tracing
 
-    def without_layers(self, *, is_async: bool) -> list[str]:
-        """The methods that may be called as they are."""
-        methods = self._plan.methods.values()
-        return [method.name for method in methods if method.is_async is is_async and not self._layered(method)]
+            self._scope = tracing.attempts(self._scope, self.name)
+            self._pause = tracing.pauses(self._pause, self.name)
+            self._pause_async = tracing.pauses(self._pause_async, self.name)
+        self.instance: Any = self._build(member.index)
+        for method in plan.methods.values():  # Invariant: those that need no layer may be called by their tally
+            self.tallies[method.name].method = None if self._layered(method) else getattr(self.instance, method.name)
 
     def _layered(self, method: Method) -> bool:
-        return method.policy is not None or self._plan.init.leases or method.timeout_s is not None
+        plan = self._plan
+        watched = plan.traced or plan.checks_wire
+        return watched or method.policy is not None or plan.init.leases or method.timeout_s is not None
+
+    def _watched(self, layers: Callable[[Any], Any], *, is_async: bool = False) -> Callable[[Any], Any]:
+        """The layers, with what looks on around them, where that was asked for."""
+        if self._plan.checks_wire:
+            from concurry.runtime import wire_check
+
+            layers = (wire_check.runs_async if is_async else wire_check.runs)(layers, self.name)
+        if self._plan.traced:
+            from concurry.runtime import tracing
+
+            layers = (tracing.runs_async if is_async else tracing.runs)(layers, self.name)
+        return layers
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -134,10 +158,10 @@ class Actor:
         return attempts.wrap_named(
             method.policy,
             bound,
-            attempts.CallInfo(method.name, self._plan.name),
+            attempts.CallInfo(method.name, self._plan.name, self.name),
             is_async=method.is_async,
             clock=self._clock,
-            wait=self._waits.pause_async if method.is_async else self._waits.pause,
+            wait=self._pause_async if method.is_async else self._pause,
             scope=self._scope,
         )
 
@@ -147,8 +171,25 @@ class Actor:
         """Run a call to its end in this thread; an async method on the actor's own loop."""
         layers = self._layers.get(call.name)
         if layers is None:
-            layers = self._layers[call.name] = self._layers_of(self._plan.methods[call.name])
-        return layers(call)
+            layers = self._layers[call.name] = self._watched(self._layers_of(self._plan.methods[call.name]))
+        tally = self.tallies[call.name]
+        number = tally.begun
+        tally.begun = number + 1
+        weight, begun_ns = tally.pick(number) if number >= tally.due else 0, monotonic_ns()
+        try:
+            return layers(call)
+        finally:
+            if weight:
+                tally.took(monotonic_ns() - begun_ns, weight)
+
+    def timed(self, tally: Tally, call: Any) -> Any:
+        """Run a call of a method that needs no layer, in this thread, and note how long it took."""
+        weight, begun_ns = tally.pick(tally.total), monotonic_ns()
+        try:
+            result = tally.method(*call.args, **(call.kwargs or {}))
+            return self.settle(result, call) if result.__class__ in UNSETTLED else result
+        finally:
+            tally.took(monotonic_ns() - begun_ns, weight)
 
     def settle(self, result: Any, call: Any) -> Any:
         """The result that `result`, a coroutine or a generator, stands for."""
@@ -160,13 +201,14 @@ class Actor:
 
     def settle_on(self, loop: Any) -> None:
         """From now on `settle` runs coroutines on `loop`, which runs in another thread."""
-        self._own_loop = _Elsewhere(loop)  # type: ignore[assignment]
+        self._own_loop = OtherLoop(loop)
 
     def _layers_of(self, method: Method) -> Callable[[Any], Any]:
         from concurry.runtime import attempts  # with what it brings along, where somebody asked for it
 
         bound, settle, scope = self._unretried(method), self.settle, self._scope
-        info, policy, deadlines = attempts.CallInfo(method.name, self._plan.name), method.policy, self._deadlines
+        info = attempts.CallInfo(method.name, self._plan.name, self.name)
+        policy, deadlines = method.policy, self._deadlines
         timeout_s = method.timeout_s
         bare = policy is None and not self._plan.init.leases
 
@@ -193,7 +235,7 @@ class Actor:
                         call.kwargs or {},
                         info,
                         clock=self._clock,
-                        wait=self._waits.pause,
+                        wait=self._pause,
                         scope=scope,
                         deadline=deadline,
                         **_carried(call),
@@ -220,19 +262,21 @@ class Actor:
             return getattr(self.instance, call.name)(*call.args, **(call.kwargs or {}))
         layers = self._async_layers.get(call.name)
         if layers is None:
-            layers = self._async_layers[call.name] = self._async_layers_of(method)
+            layers = self._async_layers[call.name] = self._watched(self._async_layers_of(method), is_async=True)
         return layers(call)
 
     def _async_layers_of(self, method: Method) -> Callable[[Any], Any]:
         from concurry.runtime import attempts  # with what it brings along, where somebody asked for it
 
         bound, scope = self._unretried(method), self._scope
-        info, policy, deadlines = attempts.CallInfo(method.name, self._plan.name), method.policy, self._deadlines
+        info = attempts.CallInfo(method.name, self._plan.name, self.name)
+        policy, deadlines = method.policy, self._deadlines
         timeout_s = method.timeout_s
         bare = policy is None and not self._plan.init.leases
 
         async def layers(call: Any) -> Any:
-            args, kwargs = call.args, call.kwargs or {}
+            args: Any = call.args
+            kwargs: dict[str, Any] = call.kwargs or {}
             deadline = self._deadline(call, timeout_s)
             try:
                 if bare:
@@ -248,7 +292,7 @@ class Actor:
                         kwargs,
                         info,
                         clock=self._clock,
-                        wait=self._waits.pause_async,
+                        wait=self._pause_async,
                         scope=scope,
                         deadline=deadline,
                         **_carried(call),
@@ -262,7 +306,8 @@ class Actor:
     def _unretried(self, method: Method) -> Callable[..., Any]:
         """The bound method as the class has it: the policy is applied once, outside."""
         if not (method.named and method.policy is not None):
-            return getattr(self.instance, method.name)  # type: ignore[no-any-return]
+            own: Callable[..., Any] = getattr(self.instance, method.name)
+            return own
         return self._unwrapped[method.name]
 
     # -- ending --------------------------------------------------------------------------------------------------
@@ -274,7 +319,7 @@ class Actor:
         try:
             return self.instance.stop()
         except BaseException:
-            log.exception("%s: its own stop() raised; the actor ends all the same", self.name)
+            log.exception(_STOP_RAISED, self.name, extra=about(self.name, "stop"))
             return None
 
     def close(self) -> None:
@@ -284,13 +329,14 @@ class Actor:
             try:
                 self.settle(ending, self.last_call)
             except BaseException:
-                log.exception("%s: its own stop() raised; the actor ends all the same", self.name)
+                log.exception(_STOP_RAISED, self.name, extra=about(self.name, "stop"))
         self.let_go()
 
     def let_go(self) -> None:
         """Close the actor's own event loop and drop the user's object."""
         self._own_loop.close()
-        self.plain.clear()
+        for tally in self.tallies.values():
+            tally.method = None  # it keeps the object
         self._layers.clear()
         self._async_layers.clear()
         self._unwrapped.clear()
@@ -314,7 +360,7 @@ def _both(attempt: Callable[[], Any], leases: Callable[[], Any]) -> Any:
 
 def _bound(instance: Any, name: str) -> Callable[..., Any]:
     """The method as the class has it, also where another one is set on the instance."""
-    cls = type(instance)
+    cls = type_of(instance)
     raw: Any = next(vars(owner)[name] for owner in cls.__mro__ if name in vars(owner))
     bound: Callable[..., Any] = raw.__get__(instance, cls) if hasattr(raw, "__get__") else raw
     return bound
@@ -336,36 +382,3 @@ class _StopCall:
     @staticmethod
     def done() -> bool:
         return False
-
-
-class _Elsewhere:
-    """Runs coroutines of a sync method on the actor's loop, from beside it."""
-
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
-
-    def run(self, awaitable: Any, call: Any) -> Any:
-        import asyncio
-
-        # What it raises is carried by hand: on its own way out of a task asyncio would replace some exceptions by
-        # others, and let SystemExit end the loop.
-        async def on_loop() -> tuple[Any, BaseException | None]:
-            call.extra = asyncio.current_task()
-            if call.done():  # cancelled between its beginning and the line above
-                awaitable.close()
-                return None, None
-            try:
-                return await awaitable, None
-            except BaseException as error:
-                return None, error
-
-        try:
-            result, error = asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result()
-            if error is not None:
-                raise error
-            return result
-        finally:
-            error = call.extra = None
-
-    def close(self) -> None:
-        """The loop is its owner's to close."""

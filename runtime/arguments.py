@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Iterable, Mapping
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from concurry.transports.anything import type_of
+
 # What is certainly no future and holds none.
-PLAIN = frozenset({str, int, float, bool, bytes, type(None), complex, bytearray, range})
+PLAIN = frozenset(
+    {str, int, float, bool, bytes, type(None), complex, bytearray, range, FunctionType, BuiltinFunctionType}
+)
 _CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
 
 
@@ -33,7 +38,7 @@ def find(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> list[Any]:
         if PLAIN.issuperset(map(type, values)):  # at C's speed: a million numbers are no million steps
             continue
         for value in values:
-            kind = type(value)
+            kind = type_of(value)
             if kind in PLAIN:
                 continue
             if kind in _CONTAINERS:
@@ -57,7 +62,7 @@ def replace(value: Any, results: Mapping[int, Any]) -> Any:
 
 
 def _replace(value: Any, results: Mapping[int, Any], seen: dict[int, Any]) -> Any:
-    kind = type(value)
+    kind = type_of(value)
     if kind in PLAIN:
         return value
     if kind not in _CONTAINERS:

@@ -32,6 +32,7 @@ from concurry.runtime.raised import is_cancellation
 from concurry.runtime.retry_notes import Outcomes, brief, cut_traceback, note, short
 from concurry.runtime.retry_policy import Policy
 from concurry.transports.errors import RetryValidationError
+from concurry.transports.logs import about
 
 log = logging.getLogger("concurry")
 
@@ -45,6 +46,7 @@ class CallInfo(NamedTuple):
 
     method_name: str
     worker_class_name: str = ""
+    worker: str = ""  # which of them, such as ``LLM[3]``; for the log
 
     def __str__(self) -> str:
         return f"{self.worker_class_name}.{self.method_name}()" if self.worker_class_name else f"{self.method_name}()"
@@ -196,12 +198,15 @@ class Attempts:
             return Raise(
                 self._late(f"attempt {self.number + 1} needs a wait of {seconds:.3g} s, {left:.3g} s are left")
             )
-        log.debug("concurry: %s: attempt %d: %s; again in %.3g s", self._call, self.number, self._outcome, seconds)
+        call = self._call
+        told = about(call.worker or call.worker_class_name or None, call.method_name, self.number)
+        log.info("concurry: %s: attempt %d: %s; again in %.3g s", call, self.number, self._outcome, seconds, extra=told)
         if carried >= _LONG_WAIT_S and carried > own:
             log.warning(
                 "concurry: %s: %s asks for a wait of %g s (Retry-After), so attempt %d begins only then. Nothing of "
                 "ours bounds such a wait: set call_timeout, which ends the call at once where its time would not do",
                 *(self._call, type(self._error).__name__, round(carried, 1), self.number + 1),
+                extra=told,
             )
         return Wait(seconds)
 

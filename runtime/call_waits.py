@@ -12,7 +12,7 @@ Called by: the actor's layers (`leases`, `pause`, `pause_async`); the member and
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -100,7 +100,7 @@ class CallWaits:
             return False
 
     @contextmanager
-    def _pausing(self, wake: Callable[[], object]) -> Iterator[Callable[[], bool]]:
+    def _pausing(self, wake: Callable[[], object]) -> Generator[Callable[[], bool]]:
         call = running_call()
 
         def hook(_: Any) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from concurry.runtime.clock import Clock
 from concurry.runtime.settle import interrupt
+from concurry.transports.logs import about
 
 log = logging.getLogger("concurry")
 
@@ -66,7 +67,8 @@ class Deadlines:
             self._running[seconds].pop(call, None)
             member = self._stuck.pop(call, None)
         if member is not None:
-            log.info("%s: %s(), which ran past its call_timeout, has ended; the actor goes on", member, call.name)
+            said = "%s: %s(), which ran past its call_timeout, has ended; the actor goes on"
+            log.info(said, member, call.name, extra=about(member, call.name))
 
     def close(self) -> None:
         with self._lock:
@@ -122,6 +124,7 @@ class Deadlines:
                 member,
                 method,
                 seconds,
+                extra=about(member, method),
             )
 
     def _give_up_waiting(self, now: float) -> None:

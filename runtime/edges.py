@@ -238,11 +238,11 @@ class Edge:
     def _asked(self, question: int, ticket: int, what: str, args: list[Any]) -> None:
         """On a thread of its own: a `stop` takes a while, and figures may have to be asked for further on."""
         waits.here.inside = self.member  # a `stop` does not wait for the very call that asks for it
-        handle = self.lent(ticket)
+        handle: Any = self.lent(ticket)
         try:
             if what not in ASKED or handle is None:
                 raise WorkerDiedError(f"{what}() of a handle that {self.who} has given back")
-            reply, _ = codec.pack_result(0, getattr(type(handle), what)(handle, *args))
+            reply, _ = codec.pack_result(0, getattr(handle.__class__, what)(handle, *args))
         except BaseException as error:  # whatever it is, it is the asker's
             reply = codec.pack_failure(0, error, f"{what}() in the process that has the worker")
         self.answer(question, reply)

@@ -17,6 +17,7 @@ from concurry.runtime.remote_member import RemoteMember
 from concurry.runtime.time_limits import TimeLimits
 from concurry.transports import makings
 from concurry.transports.errors import EncodeError
+from concurry.transports.logs import about
 
 log = logging.getLogger("concurry")
 
@@ -60,6 +61,7 @@ class Elsewhere:
                 "%s takes %d bytes for itself before its first call, which is more than max_memory_per_worker=%d: its "
                 "process is replaced after every call, __init__ included. Raise it. Said once for each pool.",
                 *(member, message[1], most),
+                extra=about(member),
             )
 
     def new_member(self, index: int) -> RemoteMember:

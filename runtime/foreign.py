@@ -15,6 +15,8 @@ future of a call does not have. The source is the done-callback too, and lets go
 
     inner --done-callback--> _Source --until the end--> wrapper --owner--> _Source --> inner
 """
+# pyright: reportPrivateUsage=false
+# It ends futures, which it knows from inside.
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ class ConcurrentFuture(BaseFuture[T]):
     __slots__ = ()
 
     def __init__(self, concurrent_future: concurrent.futures.Future[T]) -> None:
-        if not isinstance(concurrent_future, concurrent.futures.Future):
+        if not isinstance(concurrent_future, concurrent.futures.Future):  # pyright: ignore[reportUnnecessaryIsInstance]  # users
             raise TypeError(f"future must be a concurrent.futures.Future, not {type(concurrent_future).__name__}")
         super().__init__()
         self.owner = source = _Concurrent(concurrent_future, self)
@@ -135,7 +137,8 @@ class AsyncioFuture(BaseFuture[T]):
         super()._wait(timeout)
 
     def refuse_in_own_loop(self, instead: str) -> None:
-        """Raise RuntimeError where the caller's thread runs the loop that this future needs in order to end."""
+        """Raises RuntimeError where the caller's thread runs the loop that this future needs in order to end; `instead`
+        is what to do, for its text."""
         if self.owner.is_here():
             raise RuntimeError(
                 f"{self!r} belongs to the event loop that runs in this thread; to block here would stop that loop, and "
@@ -333,10 +336,12 @@ def _is_object_ref(value: Any) -> bool:
 
 def as_future(value: Any) -> BaseFuture[Any] | None:
     """`value` as one of our futures; None where it is no future of any kind. A coroutine is none."""
+    given: Any = value  # no check narrows it to a future of unknown things
     if isinstance(value, BaseFuture):
-        return value
+        ours: BaseFuture[Any] = given
+        return ours
     if isinstance(value, concurrent.futures.Future):
-        return ConcurrentFuture(value)
+        return ConcurrentFuture(given)
     if _is_asyncio_future(value):
         return AsyncioFuture(value)
     if _is_object_ref(value):
@@ -371,7 +376,8 @@ def wrap_future(future: Any) -> BaseFuture[Any]:
     found = as_future(future)
     if found is not None:
         return found
-    if isinstance(future, Coroutine):
+    given: Any = future
+    if isinstance(given, Coroutine):
         return scheduled(future)
     return SyncFuture(future)
 
@@ -390,8 +396,10 @@ def scheduled(coroutine: Coroutine[Any, Any, T]) -> AsyncioFuture[T]:
             f"Call from a coroutine, or run it with asyncio.run()."
         ) from None
     # Without the constructor's questions: it is a task, it is pending, and this is its loop.
-    future: AsyncioFuture[T] = AsyncioFuture.__new__(AsyncioFuture)
-    BaseFuture.__init__(future)
+    cls: type[AsyncioFuture[T]] = AsyncioFuture
+    future = cls.__new__(cls)
+    base: type[BaseFuture[Any]] = BaseFuture
+    base.__init__(future)
     task = loop.create_task(coroutine)
     future.owner = source = _Asyncio(task, future)
     task.add_done_callback(source)

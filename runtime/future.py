@@ -23,7 +23,6 @@ Called by: the pool (makes them), the loop (begins and closes them), everybody (
 from __future__ import annotations
 
 import concurrent.futures
-import logging
 import sys
 from _thread import allocate_lock
 from collections.abc import Callable, Generator
@@ -36,9 +35,9 @@ from concurry.runtime.std_view import CANCELLED as CANCELLED
 from concurry.runtime.std_view import FINISHED as FINISHED
 from concurry.runtime.std_view import PENDING as PENDING
 from concurry.runtime.std_view import Callback, StandardView, call_back
+from concurry.transports.logs import log
 
 T = TypeVar("T")
-log = logging.getLogger("concurry")
 
 _LOCK = allocate_lock()  # protects contested closes and the first hook of a future; held for a few lines, never nested
 _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -46,7 +45,7 @@ _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 Hook = Callable[["BaseFuture[Any]"], object]
 
 
-class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # type: ignore[override]
+class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):
     """The result of a call that may still be on its way. Made by handles, `wrap_future` and the kinds below."""
 
     __slots__ = (
@@ -157,15 +156,15 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
     # -- the outsiders' side -----------------------------------------------------------------------------------
 
     def withdraw(self, reason: BaseException, at: Any = None) -> bool:
-        """Close a call that has not begun, or waits to be tried again (`at`: as with `abandon`). True: its body
-        does not run, and never will. False promises nothing."""
+        """Close a call that has not begun, or waits to be tried again, with `reason` (`at`: as with `abandon`).
+        True: its body does not run, and never will. False promises nothing."""
         self._veto = reason
         if self._stage:
             return False
         return self.abandon(reason, at)
 
     def abandon(self, reason: BaseException, at: Any = None) -> bool:
-        """Close a call whether or not it runs. False: it is closed, or is being closed by its runner, already.
+        """Close a call with `reason`, whether or not it runs. False: it is closed, or its runner is about to close it.
         `at`: for one that has begun, the member or intake that counts it (`outside`)."""
         self._veto = reason
         with _LOCK:
@@ -174,6 +173,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
             if at is not None:
                 self._stage = 3  # before it is counted: it never shows twice
                 at.outside += 1
+                at.cut_short[self.name] += 1
             # Not by `_stage`: the runner, who does not take the lock, may set it to closing at this very moment.
             self._set(CANCELLED if isinstance(reason, CancelledError) else FINISHED, None, reason)
         self._fire()
@@ -245,7 +245,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
     # -- the user's side -----------------------------------------------------------------------------------------
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the result and return it.
+        """The result of the call, waited for.
 
         Args:
             timeout: seconds to wait at most; None waits as long as it takes.
@@ -267,8 +267,8 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):  # typ
         return self._result  # type: ignore[return-value]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the call to end; return its exception, or None where it has a result. Raises as `result` does for
-        a time-out or a cancelled call."""
+        """The exception of the call, or None where it has a result; waited for, `timeout` seconds at most. Raises as
+        `result` does for a time-out or a cancelled call."""
         self._wait(timeout)
         if self._status is CANCELLED:
             raise CancelledError()
@@ -386,7 +386,7 @@ class SyncFuture(BaseFuture[T]):
     __slots__ = ()
 
     def __init__(self, result_value: T | None = None, exception_value: BaseException | None = None) -> None:
-        if exception_value is not None and not isinstance(exception_value, BaseException):
+        if exception_value is not None and not isinstance(exception_value, BaseException):  # pyright: ignore[reportUnnecessaryIsInstance]  # users
             raise TypeError(f"exception_value must be an Exception or None, not {type(exception_value).__name__}")
         self._result = result_value
         self._exception = exception_value

@@ -5,6 +5,8 @@ comes out at once; no hook is left behind, however the wait ends.
 Assumes: each future is given once (no duplicates) where a hook is shared.
 Called by: `wait`, `gather`, `as_completed` and their async twins.
 """
+# pyright: reportPrivateUsage=false
+# They are a part of the future that stands apart.
 
 from __future__ import annotations
 

@@ -11,10 +11,13 @@ Assumes: the mailbox and the bound belong to this intake alone.
 Called by: the handle (`caller`), futures (`cancel`, `sole_member`: it is their owner), the supervisor and members
 (`close`, `put_back`).
 """
+# pyright: reportPrivateUsage=false
+# It makes futures, slot by slot.
 
 from __future__ import annotations
 
 from _thread import allocate_lock
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
@@ -37,6 +40,7 @@ class Intake:
     Attributes:
         cancelled: how many calls were cancelled that had not begun.
         outside: how many that had begun were ended from here, as by a cancel or after a death: each failed.
+        cut_short: the same by method.
         sole: the one actor, or lane of one, behind it, where there is only one; for deadlock detection.
     """
 
@@ -57,6 +61,7 @@ class Intake:
         self.backlog: Callable[[], None] = lambda: None  # told now and then, by who submits, where calls pile up
         self.cancelled = 0
         self.outside = 0
+        self.cut_short: Counter[str] = Counter()
         self.parked: dict[Any, Any] = {}  # whoever takes a call out of it goes on with that call
         self._unwrap = unwrap
         self._encode = encode  # for actors elsewhere: brings a call into the form in which it is sent
@@ -70,13 +75,14 @@ class Intake:
         """The function behind `handle.<name>`. It is the hot path: everything it needs is looked up once, here."""
         if self._encode is not None:
             return self._encoding_caller(name, self._encode)
-        new, cls, plain, pending = ConcurrentFuture.__new__, ConcurrentFuture, PLAIN, PENDING
+        cls: type[ConcurrentFuture[Any]] = ConcurrentFuture
+        new, plain, pending = cls.__new__, PLAIN, PENDING
         submit, mailbox, owner = self.submit, self.mailbox, self
         append, ready, match = mailbox.waiting.append, mailbox.ready, mailbox.match
         bounded, unwrap = self.bound is not None, self._unwrap
 
         def call_method(*args: Any, **kwargs: Any) -> ConcurrentFuture[Any]:
-            call: ConcurrentFuture[Any] = new(cls)
+            call = new(cls)
             call._status = pending
             call._stage = 0
             call._veto = call._hooks = call._exception = call.extra = None
@@ -155,7 +161,8 @@ class Intake:
 
         cls: type[WireFuture[Any]] = self._future or WireFuture
         call = cls.__new__(cls)
-        BaseFuture.__init__(call)
+        base: type[BaseFuture[Any]] = BaseFuture
+        base.__init__(call)
         call.name, call.args, call.kwargs, call.owner, call.carried = name, encoded, buffers, self, None
         if self.bound is not None:
             self.bound.admit(may_block=self.sole is None or here.member is not self.sole)

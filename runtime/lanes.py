@@ -12,10 +12,11 @@ Called by: the member (`serve_async`), the supervisor (`interrupt_all`).
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from time import monotonic_ns
 from typing import Any
 
 from concurry.runtime.crew import Crew
+from concurry.runtime.latency import Tallies
 from concurry.runtime.loop import end_anyway
 from concurry.runtime.mailbox import CLOSED
 from concurry.runtime.settle import GENERATORS, refuse_generator
@@ -49,20 +50,6 @@ def task_class() -> Any:
     return _task_class
 
 
-class Counts:
-    """Calls that ended on threads of the crew, which count side by side; the loop's own stand in the member."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.failed = 0
-        self._lock = allocate_lock()  # protects both
-
-    def add(self, *, failed: bool) -> None:
-        with self._lock:
-            self.total += 1
-            self.failed += failed
-
-
 class LoopLane:
     """The lane of one actor. It is the taker that the mailbox knows.
 
@@ -80,7 +67,7 @@ class LoopLane:
         self.running: dict[Any, Any] = {}  # call -> its task; also keeps the task alive
         self._sync_names = sync_names
         self._crew = Crew(member.name)
-        self.crew_counts = Counts()
+        self._tallies: Tallies = member.tallies
         self._away = True
         self._closed = False
 
@@ -89,7 +76,6 @@ class LoopLane:
         self.loop = loop
         self._task = task_class()
         self._actor = actor
-        self._plain = {name: getattr(actor.instance, name) for name in actor.without_layers(is_async=True)}
         self.ended = loop.create_future()
         channel.deliver = self.deliver
         return self.ended
@@ -103,7 +89,7 @@ class LoopLane:
 
     @property
     def total(self) -> int:
-        return self.member.total + self.crew_counts.total + self.active  # type: ignore[no-any-return]
+        return self._tallies.total + self.active
 
     def deliver(self, call: Any) -> None:
         """A call that the mailbox gave (None: no more will come), now on the loop's thread."""
@@ -138,7 +124,7 @@ class LoopLane:
             except RuntimeError as error:  # no thread can be started: it is this call's failure, and the lane goes on
                 del self.running[call]
                 self.active -= 1
-                self.crew_counts.add(failed=True)
+                self._tallies[call.name].add(failed=True)
                 call.abandon(error)
         else:
             task = self.running[call] = call.extra = self._task(self._run(call), loop=self.loop, name=call.name)
@@ -146,9 +132,15 @@ class LoopLane:
                 task.cancel()
 
     async def _run(self, call: Any) -> None:
+        weight = begun_ns = 0
+        tally = self._tallies[call.name]
+        number = tally.begun
+        tally.begun = number + 1
+        if number >= tally.due:
+            weight, begun_ns = tally.pick(number), monotonic_ns()
         try:
             try:
-                method = self._plain.get(call.name)
+                method = tally.method
                 if method is not None:
                     kwargs = call.kwargs
                     result = await (method(*call.args, **kwargs) if kwargs else method(*call.args))
@@ -157,12 +149,16 @@ class LoopLane:
                 if result.__class__ in GENERATORS:
                     raise refuse_generator(result, f"{self.member}.{call.name}()")
             except BaseException as error:  # the loop's boundary: a method's exception is its call's
+                if weight:
+                    tally.took(monotonic_ns() - begun_ns, weight)
                 if call.closes():
-                    self.member.failed += 1
-                    self.member.total += 1  # before it is closed: whoever has the result finds it counted
+                    tally.failed += 1
+                    tally.total += 1  # before it is closed: whoever has the result finds it counted
                 call.fail(self._actor.seen(error, call))
             else:
-                call.close(result, self.member)
+                if weight:
+                    tally.took(monotonic_ns() - begun_ns, weight)
+                call.close(result, tally)
         except BaseException as error:
             end_anyway(call, error, self)
         finally:
@@ -184,11 +180,11 @@ class LoopLane:
                 result = self._actor.run(call)
             except BaseException as error:  # the loop's boundary, for a sync method
                 if call.closes():
-                    self.crew_counts.add(failed=True)
+                    self._tallies[call.name].add(failed=True)
                 call.fail(self._actor.seen(error, call))
             else:
                 if call.closes():
-                    self.crew_counts.add(failed=False)
+                    self._tallies[call.name].add(failed=False)
                 call.close(result)
         except BaseException as error:
             end_anyway(call, error, self)
@@ -200,7 +196,6 @@ class LoopLane:
         self._closed = True
         if not self.active and not self.ended.done():
             self._crew.close()
-            self._plain = {}  # they keep the user's object
             self.ended.set_result(None)
 
     def join_crew(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from concurry.runtime.retry_notes import brief
 from concurry.runtime.settle import UNSETTLED
 from concurry.transports.errors import WorkerError
+from concurry.transports.logs import about
 
 log = logging.getLogger("concurry")
 
@@ -24,7 +25,7 @@ def end_anyway(call: Any, error: BaseException, who: Any) -> None:
     """What ends a call has raised. It is that call's failure, and its lane goes on. Raises only where it cannot be told
     at all: the connection of a process is broken."""
     told = WorkerError(f"{who}.{call.name}() has run, and could not be ended as it should: {brief(error)}")
-    log.error("concurry: %s", told)
+    log.error("concurry: %s", told, extra=about(who, call.name))
     if not call.done():
         call.fail(told)
 
@@ -34,9 +35,9 @@ def serve(first: Callable[[], Any], take: Callable[[], Any], actor: Any, member:
 
     Args:
         first: waits for the first call; take: for each one after it. None: no more will come.
-        member: counts (`total`, `failed`) and shows (`call`) what its actor does.
+        actor: its `tallies` count. member: shows (`call`) what its actor does.
     """
-    plain = actor.plain.get
+    tally_of = actor.tallies.get  # Invariant: it has all methods
     next_call = first
     while True:
         call = next_call()
@@ -48,22 +49,25 @@ def serve(first: Callable[[], Any], take: Callable[[], Any], actor: Any, member:
             continue
         member.call = call
         try:
+            tally = tally_of(call.name)
             try:
-                method = plain(call.name)
+                method = tally.method
                 if method is None:
                     result = actor.run(call)
-                else:
+                elif tally.total < tally.due:
                     kwargs = call.kwargs
                     result = method(*call.args, **kwargs) if kwargs else method(*call.args)
                     if result.__class__ in UNSETTLED:
                         result = actor.settle(result, call)
+                else:
+                    result = actor.timed(tally, call)
             except BaseException as error:  # the loop's boundary: a method's exception is its call's
                 if call.closes():
-                    member.failed += 1
-                    member.total += 1
+                    tally.failed += 1
+                    tally.total += 1
                 call.fail(actor.seen(error, call))
             else:
-                call.close(result, member)  # counted before it is closed: whoever has the result finds it counted
+                call.close(result, tally)  # counted before it is closed: whoever has the result finds it counted
         except BaseException as error:
             end_anyway(call, error, member)
         call = result = kwargs = member.call = None

@@ -27,13 +27,14 @@ class Carried:
     """What a call has been through: attempts begun, actors it died with, since when, and how those of its attempts
     ended that are known of here; how long it waits now."""
 
-    __slots__ = ("attempts", "deaths", "earlier", "last", "started", "timer")
+    __slots__ = ("attempts", "deaths", "earlier", "last", "started", "timer", "where")
 
     def __init__(self, attempts: int, deaths: int, started: float, earlier: Sequence[tuple[int, str]] = ()) -> None:
         self.attempts = attempts
         self.deaths = deaths
         self.started = started
         self.earlier = earlier  # the number of an attempt, and its outcome in words
+        self.where = ""  # the last actor that it was lost with, for the log
         self.timer: Any = None  # of the wait before its next attempt
         self.last: BaseException | None = None  # the death, as it ends with where it is not tried again
 
@@ -67,7 +68,7 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
         incarnation=member.incarnation,
     )
     error.__cause__ = reason.cause
-    carried.last = error
+    carried.last, carried.where = error, str(member)
     if policy is None or carried.deaths >= _MOST_DEATHS:
         call.abandon(error, member)
         return
@@ -91,12 +92,12 @@ def _decide(pool: Any, call: Any, policy: Any, carried: Carried, error: WorkerDi
 
     now = pool.clock.now()
     try:
-        args, kwargs = call.arguments() if asks and not call.done() else ((), {})
+        given: tuple[Any, dict[str, Any]] = call.arguments() if asks and not call.done() else ((), {})
         if call.done():
             return
-        info = CallInfo(call.name, pool.plan.name)
+        info = CallInfo(call.name, pool.plan.name, carried.where)
         number, earlier = carried.attempts, carried.earlier
-        attempts = Attempts(policy, info, args, kwargs, carried.started, number=number, earlier=earlier)
+        attempts = Attempts(policy, info, *given, carried.started, number=number, earlier=earlier)
         step = attempts.raised(error, now)
         carried.earlier = [*earlier, (number, brief(error))]
     except BaseException as failed:  # arguments that only its worker can rebuild, a predicate that ends its thread

@@ -13,6 +13,7 @@ Called by: the transport (`serve`, `serve_async`, `serve_direct`, `gone`: it is 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -20,12 +21,14 @@ from typing import Any
 from concurry.runtime.actor import Actor
 from concurry.runtime.call_waits import CallWaits
 from concurry.runtime.lanes import LoopLane
+from concurry.runtime.latency import Sums, Tallies, add_cut_short
 from concurry.runtime.loop import serve
 from concurry.runtime.mailbox import Mailbox
 from concurry.runtime.raised import cut_ours, is_cancellation
 from concurry.runtime.settle import UNSETTLED, interrupt
 from concurry.runtime.side_lane import SideLane
 from concurry.runtime.waits import here
+from concurry.transports.logs import about
 
 log = logging.getLogger("concurry")
 
@@ -37,9 +40,10 @@ class Member:
 
     Attributes:
         call: the one that runs, where it runs one at a time.
-        total, failed: calls that have ended here, and those of them that raised.
-        outside: calls that were ended while they ran, as by their time or a death: each failed, and is in neither.
+        outside: calls that were ended while they ran, as by their time or a death: each failed, and is in no tally.
+            cut_short: the same by method.
         call_waits: what its calls wait for inside their methods.
+        tallies: how many calls of each method have ended, and how long they took; of all its incarnations.
     """
 
     interleaves = False  # see `waits`
@@ -55,11 +59,11 @@ class Member:
         self.state = STARTING
         self.channel: Any = None
         self.call: Any = None
-        self.total = 0
-        self.failed = 0
         self.outside = 0
+        self.cut_short: Counter[str] = Counter()
         self._dispatched = 0  # the most that was told: a figure never falls
         self.call_waits = CallWaits()
+        self.tallies = Tallies()
         self.lane: LoopLane | None = None
         self.side: SideLane | None = None
         self.give: Callable[[Any], bool] = self._give_later
@@ -70,6 +74,11 @@ class Member:
 
     def __str__(self) -> str:
         return self.number
+
+    @property
+    def total(self) -> int:
+        """How many calls have ended here."""
+        return self.tallies.total
 
     @property
     def active(self) -> int:
@@ -128,18 +137,9 @@ class Member:
     def let_go(self) -> list[Any]:
         """Its incarnation has ended: what it held, once, so that the next one does not seem to hold it."""
         calls = self.held()
-        self.total, self.failed = self._counts()
         self.call = self._only = self.lane = self.side = None
         self.give = self._give_later
         return calls
-
-    def _counts(self) -> tuple[int, int]:
-        total, failed = self.total, self.failed
-        if self.side is not None:
-            total, failed = total + self.side.total, failed + self.side.failed
-        if self.lane is not None:
-            total, failed = total + self.lane.crew_counts.total, failed + self.lane.crew_counts.failed
-        return total, failed
 
     def interrupt(self) -> bool:
         """Do not wait any further in async methods: they are cancelled. Returns whether there may be any."""
@@ -212,7 +212,7 @@ class Member:
         actor = self._build(channel)
         if actor is None:
             return
-        channel.run = _direct(actor, self)
+        channel.run = _direct(actor)
         channel.close = self._end_direct
         self.ready(channel)
 
@@ -232,7 +232,7 @@ class Member:
             return
         plan, intakes = self.pool.plan, self.pool.intakes
         apart = len(intakes) > 1  # sync methods wait apart from the async ones, and run one at a time
-        sync_names = frozenset() if apart else frozenset(n for n, m in plan.methods.items() if not m.is_async)
+        sync_names = frozenset(n for n, m in plan.methods.items() if not (m.is_async or apart))
         self.lane = lane = LoopLane(self, intakes[0].mailbox, plan.max_concurrency, sync_names)
         actor.settle_on(loop)
         ended = lane.open(loop, actor, channel)
@@ -268,17 +268,31 @@ class Member:
             self._last_words = None
         error = asyncio.CancelledError("its time was over") if task.cancelled() else task.exception()
         if error is not None:
-            log.error("%s: its own stop() raised; the actor ends all the same", self, exc_info=error)
+            told = about(self, "stop")
+            log.error("%s: its own stop() raised; the actor ends all the same", self, exc_info=error, extra=told)
 
     def gone(self, channel: Any, reason: Any) -> None:
         """The transport says that the actor's context has ended."""
         self.channel = channel  # `open` may not have returned it yet
         self.pool.supervisor.gone(self, reason)
 
+    def add_to(self, sums: dict[str, Sums]) -> None:
+        """Add its calls to those of others, by method."""
+        for name, tally in list(self.tallies.items()):
+            sums.setdefault(name, Sums()).add(tally)
+        add_cut_short(self.cut_short, sums)
+
+    def methods(self) -> dict[str, dict[str, Any]]:
+        """Its calls by method: `count`, `failed`, `p50_s` and `p99_s`."""
+        sums: dict[str, Sums] = {}
+        self.add_to(sums)
+        return {name: each.told() for name, each in sums.items() if each.count}
+
     def stats(self) -> dict[str, Any]:
         """Its figures, for `get_worker_stats`."""
-        total, failed = self._counts()
-        total, failed = total + self.outside, failed + self.outside
+        total, failed = self.tallies.ended()
+        outside = self.outside
+        total, failed = total + outside, failed + outside
         self._dispatched = max(self._dispatched, total + len(self.open_calls()))  # this last: a call never counts twice
         return {
             "worker_index": self.index,
@@ -304,35 +318,38 @@ async def _undisturbed(future: Any) -> None:
             log.warning("concurry: a method cancelled the task that serves its actor; the actor goes on")
 
 
-def _direct(actor: Actor, member: Member) -> Callable[[Any], None]:
+def _direct(actor: Actor) -> Callable[[Any], None]:
     """How a direct actor runs one call: as the loop does, but what is no `Exception` also passes through."""
-    plain = actor.plain.get
+    tally_of: Any = actor.tallies.get  # Invariant: it has all methods
 
     def run(call: Any) -> None:
         if not call.begin():
             return
+        tally = tally_of(call.name)
         try:
-            method = plain(call.name)
+            method = tally.method
             if method is None:
                 result = actor.run(call)
-            else:
+            elif tally.total < tally.due:
                 result = method(*call.args, **(call.kwargs or {}))
                 if result.__class__ in UNSETTLED:
                     result = actor.settle(result, call)
+            else:
+                result = actor.timed(tally, call)
         except Exception as error:
             if call.closes():
-                member.failed += 1
-                member.total += 1
+                tally.failed += 1
+                tally.total += 1
             cut_ours(error)
             call.fail(error)
         except BaseException as error:  # a Ctrl-C is a Ctrl-C: it is the caller's own thread
             if call.closes():
-                member.failed += 1
-                member.total += 1
+                tally.failed += 1
+                tally.total += 1
             if not call.fail(error) and is_cancellation(error):
                 return  # another thread has stopped the worker, which cancelled the method: the future says so
             raise
         else:
-            call.close(result, member)
+            call.close(result, tally)
 
     return run

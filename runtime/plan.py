@@ -44,7 +44,7 @@ class Init:
 
     def __init__(
         self,
-        cls: type,
+        cls: type[Any],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] = MappingProxyType({}),
         limits: Callable[[int], Any] | None = None,
@@ -55,8 +55,8 @@ class Init:
         elsewhere: tuple[Any, Callable[[Any, int], Any]] | None = None,
     ) -> None:
         self.cls = cls
-        self.args = args
-        self.kwargs = kwargs
+        self.args: tuple[Any, ...] = args
+        self.kwargs: Mapping[str, Any] = kwargs
         self.limits = limits
         self.leases = leases
         self.sets_limits = sets_limits
@@ -92,6 +92,8 @@ class Plan(NamedTuple):
     exit_timeout_s: float | None = 2.0
     most_held: int | None = None  # calls that an actor elsewhere may hold
     settings: Mapping[str, Any] = MappingProxyType({})  # what the transport of such an actor is told
+    traced: bool = False  # whether the life of each call is printed
+    checks_wire: bool = False  # whether calls are encoded and decoded where they need not be
     future: Any = None  # the class of the futures of calls that leave encoded; None: WireFuture
 
     @property

@@ -6,6 +6,8 @@
 Guarantees: what the parts need of each other stands here; figures are read without stopping anybody.
 Called by: the handle; its parts.
 """
+# pyright: reportPrivateUsage=false
+# It makes futures, slot by slot.
 
 from __future__ import annotations
 
@@ -18,11 +20,12 @@ from concurry.runtime.deadlines import Deadlines
 from concurry.runtime.future import PENDING, SyncFuture
 from concurry.runtime.intake import Intake
 from concurry.runtime.mailbox import Bound, Mailbox
-from concurry.runtime.member import READY, Member
+from concurry.runtime.member import FAILED, READY, Member
 from concurry.runtime.plan import Plan
 from concurry.runtime.spawner import Spawner
 from concurry.runtime.supervisor import Supervisor
 from concurry.transports.base import Transport
+from concurry.transports.errors import RestartIntensityError
 
 if TYPE_CHECKING:
     from concurry.runtime.elsewhere import Elsewhere
@@ -53,6 +56,15 @@ class Pool:
             )
             for _ in lanes
         ]
+        if plan.traced:
+            from concurry.runtime import tracing
+
+            for intake in self.intakes:
+                tracing.trace(intake, plan.name)
+        if plan.checks_wire:
+            from concurry.runtime.wire_check import check_init
+
+            check_init(plan.name, plan.init)
         for intake in self.intakes:
             intake.is_async = lambda name: plan.methods[name].is_async
         self._lane_of = {name: intake for lane, intake in zip(lanes, self.intakes, strict=True) for name in lane}
@@ -94,12 +106,17 @@ class Pool:
     def _direct_caller(self, name: str) -> Callable[..., SyncFuture[Any]]:
         """In sync mode the call runs before its line is over, in the caller's thread."""
         intake, give = self._lane_of[name], self.members[0].channel.give
+        if self.plan.traced:
+            from concurry.runtime import tracing
+
+            give = tracing.direct(give, self.plan.name)
+        cls: type[SyncFuture[Any]] = SyncFuture
 
         def call_method(*args: Any, **kwargs: Any) -> SyncFuture[Any]:
             refusal = intake.mailbox.refusal
             if refusal is not None:
                 raise refusal()
-            call: SyncFuture[Any] = SyncFuture.__new__(SyncFuture)
+            call = cls.__new__(cls)
             call._status = PENDING
             call._stage = 0
             call._veto = call._hooks = call._exception = call.extra = None
@@ -154,6 +171,20 @@ class Pool:
         """Whether calls are accepted."""
         return all(intake.mailbox.refusal is None for intake in self.intakes)
 
+    def state(self) -> str:
+        """What it does now, in a few words, for people. Cheap: what was cancelled while it waits is counted."""
+        if self.forked:
+            return "of the parent process"
+        for intake in self.intakes:
+            if intake.mailbox.refusal is not None:
+                why = intake.mailbox.refusal()
+                return f"failed: {why}" if isinstance(why, RestartIntensityError) else "stopped"
+        waiting = sum(len(intake.parked) + len(intake.mailbox.waiting) for intake in self.intakes)
+        members = self.supervisor.everybody()
+        dead = sum(member.state == FAILED for member in members)
+        running = sum(member.running() for member in members)
+        return f"{waiting} waiting, {running} running{f', {dead} of its workers failed' if dead else ''}"
+
     def stats(self) -> dict[str, Any]:
         """The pool's figures, read now."""
         outside = sum(intake.outside for intake in self.intakes)
@@ -173,6 +204,7 @@ class Pool:
             "running": sum(worker["running"] for worker in workers),
             **figures,
             "alive": self.alive(),
+            "methods": self.supervisor.latencies(),
             "workers": workers,
         }
 

@@ -31,7 +31,8 @@ class Proxy:
         self.ticket = ticket
         self.plan = plan
         self.transport = _NoTransport
-        self._intake = Intake(_Line(self), None, unwrap=plan.unwrap, encode=_encode)  # type: ignore[arg-type]
+        line: Any = _Line(self)  # what of a mailbox an intake asks for
+        self._intake = Intake(line, None, unwrap=plan.unwrap, encode=_encode)
 
     def caller(self, name: str, *, blocking: bool) -> Callable[..., Any]:
         """See `Pool.caller`."""

@@ -19,6 +19,7 @@ from concurry.runtime import kinds, waits
 from concurry.runtime.actor import Actor
 from concurry.runtime.call_waits import CallWaits, running_call
 from concurry.runtime.clock import system
+from concurry.runtime.latency import NEVER, Tallies
 from concurry.runtime.loop import serve as serve_calls
 from concurry.runtime.plan import Init, Plan
 from concurry.runtime.raised import cut_ours
@@ -32,7 +33,7 @@ from concurry.transports.luggage import Arriving, Packing
 class RemoteActor:
     """The member of an actor, on its own side: what the loop counts on and shows.
 
-    Attributes: as a member's: `call`, `total`, `failed`, `call_waits`, `index`; as text its name.
+    Attributes: as a member's: `call`, `tallies`, `call_waits`, `index`; as text its name.
     """
 
     interleaves = False  # see `waits`
@@ -44,12 +45,16 @@ class RemoteActor:
         self.name = f"concurry: {wire.who}"
         self.call: Any = None
         self.channel: Any = None  # a lane's own, where calls run at once
-        self.total = self.failed = 0
         self.call_waits = CallWaits()
+        self.tallies = Tallies(NEVER)  # the driver counts and times them, as the wire tells
         self._most_calls: int | None = plan.settings["most_calls"]
         self._most_memory: int | None = plan.settings["most_memory"]
         self.handlers: dict[int, Any] = {kinds.LEAVE: self._leave}  # of the runtime's messages, by their kind
-        self.handlers.update(dict.fromkeys(kinds.HANDLES, lambda message, _: parent(wire).heard(message)))
+
+        def heard(message: list[Any], _: Any) -> None:
+            parent(wire).heard(message)
+
+        self.handlers.update(dict.fromkeys(kinds.HANDLES, heard))
         self.desk: Any = None  # where its limits are asked for
         init: Any = plan.init
         if init.limits is not None:
@@ -194,11 +199,12 @@ def payload(plan: Plan, *, beside: bool) -> tuple[bytes, list[memoryview], dict[
     """What a child makes its actor of, large buffers beside it if they may be, and the handles in it. Raises whatever
     pickling raises."""
     init = plan.init
+    limits: Any = init.elsewhere[1] if init.elsewhere is not None else None  # until it has its desk
     there = Init(
         init.cls,
         init.args,
         dict(init.kwargs),
-        init.elsewhere[1] if init.elsewhere is not None else None,  # type: ignore[arg-type]  # until it has its desk
+        limits,
         leases=init.leases,
         sets_limits=init.sets_limits,
         ends=init.ends,
@@ -218,7 +224,7 @@ def serve(wire: Any, plan: list[bytes], index: int, carrying: bool) -> bool:
     and so held no longer than needed. `carrying`: there are handles in it."""
     try:
         with Arriving(parent(wire), ()) if carrying else nullcontext():
-            there: Plan = codec_pickle.load(plan.pop(), vars(wire).pop("makings", None))
+            there: Plan = codec_pickle.load(plan.pop(), wire.__dict__.pop("makings", None))
     except (
         BaseException
     ) as error:  # a module that is not there, an argument that refuses: whatever, the parent shall know

@@ -88,6 +88,10 @@ class RemoteMember(Member):
         plan = self.pool.plan
         self.channel = channel
         self.feed = Feed(self, channel, self.pool.intakes[0].mailbox, plan.max_concurrency, plan.most_held)
+        if plan.traced:
+            from concurry.runtime import tracing
+
+            self.feed.send = tracing.sends(self.feed.send, channel, self)
         only, self._only = self._only, None
         if only is not None:
             self.feed.over = True
@@ -98,9 +102,8 @@ class RemoteMember(Member):
             channel.tell([kinds.LEAVE])
         super().ready(channel)
 
-    def replied(self, channel: Any, ended: int, failed: int, seconds_each: float) -> None:
-        self.total += ended
-        self.failed += failed
+    def replied(self, channel: Any, ended: list[tuple[str, float, bool]], failed: int, seconds_each: float) -> None:
+        self.tallies.all_ended(ended)
         if self.feed is not None:
             self.feed.replied(seconds_each)
         limits = self.pool.elsewhere.time_limits

@@ -11,6 +11,7 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
+from concurry.transports.anything import is_list
 from concurry.transports.ctrl_c import ctrl_c
 
 # Taken from BaseException itself: a property or a `__getattribute__` of the user's may refuse.
@@ -49,7 +50,7 @@ def note(exception: BaseException, text: str, *, replacing: str) -> None:
         notes = []
     except Exception:  # a property of the user's
         return
-    if isinstance(notes, list):
+    if is_list(notes):
         kept = [it for it in notes if not (isinstance(it, str) and it.startswith(replacing))]
         # Not `add_note`: it goes through `__setattr__`, which a frozen exception refuses.
         _dict.__get__(exception)["__notes__"] = [*kept, text]

@@ -89,6 +89,39 @@ class OwnLoop:
             _on_helper(close_loop, self._name, loop)
 
 
+class OtherLoop:
+    """Runs coroutines of a sync method on the actor's loop, from beside it."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+
+    def run(self, awaitable: Any, call: Any) -> Any:
+        import asyncio
+
+        # What it raises is carried by hand: on its own way out of a task asyncio would replace some exceptions by
+        # others, and let SystemExit end the loop.
+        async def on_loop() -> tuple[Any, BaseException | None]:
+            call.extra = asyncio.current_task()
+            if call.done():  # cancelled between its beginning and the line above
+                awaitable.close()
+                return None, None
+            try:
+                return await awaitable, None
+            except BaseException as error:
+                return None, error
+
+        try:
+            result, error = asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result()
+            if error is not None:
+                raise error
+            return result
+        finally:
+            error = call.extra = None
+
+    def close(self) -> None:
+        """The loop is its owner's to close."""
+
+
 def interrupt(task: Any) -> None:
     """Cancel the task that runs a call's async method (it stands in the call's `extra`); from any thread."""
     if not hasattr(task, "get_loop"):  # the channel of an actor elsewhere, which is told by its own way

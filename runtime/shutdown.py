@@ -3,7 +3,8 @@
     stop:  refuse new calls -> cancel those that wait in the mailbox; end those that wait inside their method, for
            limits or for their next attempt -> wait for those that run, one deadline for all
            -> give up on what still runs: its future fails, its task is cancelled -> report threads that are stuck
-    drain: nobody holds the handle any more: accepted calls finish, then the actors end; nobody waits for that
+    drain: nobody holds the handle any more: accepted calls finish, then the actors end; nobody waits for that, but an
+           executor that is shut down
     exit:  stop, with `exit_timeout`, for every pool that is left; all at once, before the interpreter goes
 
 Guarantees: idempotent, from any thread, also an actor's own (which ends after its call); every future is done when
@@ -32,6 +33,7 @@ from concurry.runtime.settle import interrupt
 from concurry.runtime.std_view import PENDING
 from concurry.runtime.waits import here
 from concurry.transports.errors import ForkedHandleError, WorkerStoppedError
+from concurry.transports.logs import about
 
 log = logging.getLogger("concurry")
 
@@ -44,6 +46,7 @@ _INTERRUPTED = "A Ctrl-C while it was waited for ended that wait."
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # pools that are not over
 _lock = threading.Lock()  # protects `_live` and `_hooked`
 _hooked = False
+_drained: dict[Any, list[Callable[[], object]]] = {}  # pools whose end somebody waits for; protected by `_lock`
 
 
 def register(pool: Any) -> None:
@@ -60,6 +63,9 @@ def register(pool: Any) -> None:
 def unregister(pool: Any) -> None:
     with _lock:
         _live.discard(pool)
+        waiters = _drained.pop(pool, ())
+    for wake in waiters:
+        wake()
 
 
 def refusal(plan: Plan) -> Callable[[], BaseException]:
@@ -159,6 +165,7 @@ def _end_all(pool: Any, deadline: float | None, grace_s: float, quiet: bool, mor
             pool.plan.name,
             "one thread is" if len(late) == 1 else f"{len(late)} threads are",
             ", ".join(member.name for member in late[:5]) + (" ..." if len(late) > 5 else ""),
+            extra=about(pool.plan.name),
         )
     pool.supervisor.join_leaving(grace_s)
     ending = pool.supervisor.finish()
@@ -180,7 +187,7 @@ def _give_up(pool: Any, member: Any, more: str) -> int:
 
 def _join(pool: Any, members: list[Any], deadline: float | None) -> list[Any]:
     """Those that have not ended by the deadline. The actor whose own call stops the pool is left out."""
-    late = []
+    late: list[Any] = []
     for member in members:
         if member.channel is None or member is here.inside or member.channel.is_here():
             continue
@@ -207,6 +214,35 @@ def drain(pool: Any) -> None:
     for intake in pool.intakes:
         intake.drain()
     pool.supervisor.finish_if_over()
+
+
+def drain_and_wait(pool: Any) -> None:
+    """The same, and wait until it is so: until every accepted call has ended, and every actor. As long as it takes.
+    A call of the pool's own, and a callback, would wait for themselves: they do not wait."""
+    if pool.forked or notifier.is_here() or here.inside in pool.supervisor.everybody():
+        drain(pool)
+        return
+    over = threading.Event()
+    with _lock:
+        if pool in _live:
+            _drained.setdefault(pool, []).append(over.set)
+        else:
+            over.set()
+    drain(pool)
+    over.wait()
+    _join(pool, pool.supervisor.everybody(), None)
+    pool.supervisor.join_leaving(_GRACE_S)
+
+
+def cancel_unbegun(pool: Any) -> None:
+    """Cancel the calls that have not begun: those that wait, and those that an actor was given and may give back."""
+    if pool.forked:
+        return
+    given = pool.supervisor.figures()[1]
+    parked = [call for intake in pool.intakes for call in list(intake.parked)]
+    for call in [*reversed(pool.waiting_calls()), *parked, *given]:
+        if not call.running():
+            call.cancel()
 
 
 def _at_exit() -> None:

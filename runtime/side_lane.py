@@ -19,15 +19,14 @@ from concurry.transports.base import Handover
 
 
 class SideLane:
-    """See the module's docstring. `call`, `total` and `failed` are as a member's."""
+    """See the module's docstring. `call` is as a member's."""
 
     interleaves = False  # see `waits`
+    total = 0  # it is the only one behind its mailbox: nothing is chosen by it
 
     def __init__(self, member: Any, mailbox: Mailbox, actor: Any) -> None:
         self.member = member
         self.call: Any = None
-        self.total = 0
-        self.failed = 0
         self.thread: threading.Thread | None = None
         self._actor = actor
         self._handover = Handover()

@@ -65,24 +65,31 @@ class StandardView:
                     self._uuid = str(uuid.uuid4())  # type: ignore[misc]  # a slot of the heir
             return self._uuid
 
-    @property
-    def _state(self) -> str:
-        """The state as the standard library sees it; `_status` is the state."""
-        try:
-            return self._std.state
-        except AttributeError:
-            return self._status
+    if TYPE_CHECKING:
+        # As typeshed has them: to a checker, a property is none of the attributes that `as_completed` asks for.
+        _state: str
+        _condition: threading.Condition
+        _waiters: list[Any]
+    else:
 
-    @property
-    def _condition(self) -> threading.Condition:
-        std = self._standard()
-        if std.state is PENDING and self._status is not PENDING:
-            std(self)  # who knows that it is done, and asks the standard library, shall hear the same
-        return std.condition
+        @property
+        def _state(self) -> str:
+            """The state as the standard library sees it; `_status` is the state."""
+            try:
+                return self._std.state
+            except AttributeError:
+                return self._status
 
-    @property
-    def _waiters(self) -> list[Any]:
-        return self._standard().waiters
+        @property
+        def _condition(self) -> threading.Condition:
+            std = self._standard()
+            if std.state is PENDING and self._status is not PENDING:
+                std(self)  # who knows that it is done, and asks the standard library, shall hear the same
+            return std.condition
+
+        @property
+        def _waiters(self) -> list[Any]:
+            return self._standard().waiters
 
     def _standard(self) -> Standard:
         try:
@@ -97,11 +104,11 @@ class StandardView:
         return made
 
     def set_result(self, result: Any) -> None:
-        """Not for users: raises NotImplementedError."""
+        """Not for users, whatever the result: raises NotImplementedError."""
         raise NotImplementedError(f"{type(self).__name__} is immutable: its result is set by the call it stands for")
 
     def set_exception(self, exception: Any) -> None:
-        """Not for users: raises NotImplementedError."""
+        """Not for users, whatever the exception: raises NotImplementedError."""
         raise NotImplementedError(f"{type(self).__name__} is immutable: its exception is set by the call it stands for")
 
     def set_running_or_notify_cancel(self) -> bool:

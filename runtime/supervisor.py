@@ -20,11 +20,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from concurry.runtime import lost_calls, shutdown
+from concurry.runtime.init_errors import as_init_error, died_in_init
+from concurry.runtime.latency import Sums, add_cut_short, bucket
 from concurry.runtime.member import FAILED, GONE, READY, STARTING, Member
 from concurry.runtime.notifier import notifier
 from concurry.runtime.raw_lock import acquire_within
 from concurry.runtime.restart import Decision, decide
-from concurry.transports.errors import RestartIntensityError, WorkerDiedError, WorkerInitError
+from concurry.transports.errors import RestartIntensityError, WorkerInitError
+from concurry.transports.logs import about
 
 log = logging.getLogger("concurry")
 
@@ -35,7 +38,7 @@ class Supervisor:
     Attributes:
         closing: no actor is started again. Set once, by `shutdown` or when the pool has failed.
         draining: what was accepted is still run, and started again for; then the pool is over.
-        past: figures of on-demand actors that are gone.
+        past, past_sums: figures of on-demand actors that are gone, and their calls by method.
         finished: the pool is over, but for threads that are stuck in a user's call.
     """
 
@@ -44,6 +47,7 @@ class Supervisor:
         self.closing = False
         self.draining = False
         self.past = {"done": 0, "failed": 0, "restarts": 0}
+        self.past_sums: dict[str, Sums] = {}
         self._on_demand: set[Member] = set()
         self._leaving: list[Any] = []  # channels of on-demand actors whose context is just about to end
         self._launched = 0
@@ -128,7 +132,7 @@ class Supervisor:
                 try:
                     late = clock.call_at(clock.now() + timeout_s, lambda: self._init_over(member, incarnation))
                 except RuntimeError as error:  # the system has no thread for a timer: better untimed than not at all
-                    log.warning("%s: its start is not timed: %s", member, error)
+                    log.warning("%s: its start is not timed: %s", member, error, extra=about(member))
                     return
                 self._inits[member] = late
 
@@ -160,7 +164,7 @@ class Supervisor:
     def built(self, member: Member, error: BaseException | None) -> None:
         """An actor is built, or its `__init__` has failed."""
         if error is not None and not isinstance(error, Exception):
-            error = _as_init_error(member, error)
+            error = as_init_error(member, error)
         with self._lock:
             self._no_init_timer(member)
             if self._starting and member not in self._on_demand:
@@ -206,17 +210,17 @@ class Supervisor:
             init_error, member.init_error = member.init_error, None
             if self._starting and not on_demand:
                 self._living -= 1
-                self._error = self._error or _died_in_init(member, reason)
+                self._error = self._error or died_in_init(member, reason)
                 self._look_whether_all_are_built()
                 return
-        begun, unbegun = [], []
+        begun, unbegun = list[Any](), list[Any]()
         for call in held:
             if init_error is not None:
                 call.abandon(init_error)
             elif call.running():
                 begun.append(call)
             elif on_demand:
-                call.abandon(_died_in_init(member, reason))
+                call.abandon(died_in_init(member, reason))
             else:
                 unbegun.append(call)
         for intake in pool.intakes:
@@ -242,6 +246,7 @@ class Supervisor:
             for key, value in member.stats().items():
                 if key in self.past:
                     self.past[key] += value
+            member.add_to(self.past_sums)
 
     def _died(self, member: Member, why: Any, *, counted: bool, opened: bool = True) -> None:
         clock, plan = self.pool.clock, self.pool.plan
@@ -251,7 +256,8 @@ class Supervisor:
         member.deaths = decision.deaths
         if decision.restart and self._start_again(member, why, decision, opened):
             return
-        log.error("%s died (%s); it is not started again: %s is used up", member, why, plan.intensity)
+        said = "%s died (%s); it is not started again: %s is used up"
+        log.error(said, member, why, plan.intensity, extra=about(member))
         with self._lock:
             member.state = FAILED
             all_failed = all(other.state == FAILED for other in self.pool.members)
@@ -263,9 +269,10 @@ class Supervisor:
         delay_s = decision.delay_s
         if getattr(why, "expected", None) is None:
             when = f"in {delay_s:.1f} s" if delay_s else "now"
-            log.warning("%s died (%s); it is started again %s", member, why, when)
+            log.warning("%s died (%s); it is started again %s", member, why, when, extra=about(member))
         else:
-            log.info("%s has ended (%s); it is started again now", member, why.expected.removeprefix("its end by "))
+            ended_by = why.expected.removeprefix("its end by ")
+            log.info("%s has ended (%s); it is started again now", member, ended_by, extra=about(member))
         with self._lock:
             if self.closing:
                 return True
@@ -347,6 +354,24 @@ class Supervisor:
             members = [*self.pool.members, *self._on_demand]
             return [it.stats() for it in members], [call for it in members for call in it.open_calls()], dict(self.past)
 
+    def late(self, name: str, seconds: float) -> None:
+        """A call was ended elsewhere by its time: nobody else will tell how long it ran."""
+        with self._lock:
+            spans, at = self.past_sums.setdefault(name, Sums()).spans, bucket(int(seconds * 1e9))
+            spans[at] = spans.get(at, 0) + 1
+
+    def latencies(self) -> dict[str, dict[str, Any]]:
+        """Their calls by method, and of those that are gone: `count`, `failed`, `p50_s` and `p99_s`."""
+        sums: dict[str, Sums] = {}
+        with self._lock:
+            for name, past in self.past_sums.items():
+                sums.setdefault(name, Sums()).add(past)
+            for member in [*self.pool.members, *self._on_demand]:
+                member.add_to(sums)
+        for intake in self.pool.intakes:
+            add_cut_short(intake.cut_short, sums)
+        return {name: each.told() for name, each in sums.items() if each.count}
+
     def finish_if_over(self) -> None:
         """When nothing lives and no call will come: leave nothing behind."""
         if not (self.closing or self.draining) or (self.draining and not self.closing and self.pool.queued()):
@@ -383,28 +408,3 @@ class Supervisor:
 
 _NOT_ENDED = "A thread cannot be ended from outside: it ends when its __init__ returns."
 _ENDED = "It was ended."
-
-
-def _as_init_error(member: Member, error: BaseException) -> BaseException:
-    from concurry.runtime.raised import wrapped
-    from concurry.runtime.retry_notes import brief
-
-    made = WorkerInitError(f"{member}: __init__ raised {brief(error)}; the worker was not started")
-    made.__cause__ = wrapped(error, f"{member}.__init__()")
-    return made
-
-
-def _died_in_init(member: Member, reason: Any) -> WorkerDiedError:
-    error = WorkerDiedError(
-        f"worker {lost_calls.named(member, reason)} died of {reason} in or right after its __init__; it took no "
-        f"call{reason.advice}",
-        worker=str(member),
-        method="__init__",
-        pid=reason.pid,
-        exit_code=reason.exit_code,
-        signal=reason.signal,
-        incarnation=member.incarnation,
-        maybe_executed=False,
-    )
-    error.__cause__ = reason.cause
-    return error

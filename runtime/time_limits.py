@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any
 
+from concurry.transports.logs import about
+
 log = logging.getLogger("concurry")
 
 _BESIDE_OTHERS = "It was cancelled; its process is ended if it does not end by that, once no other call runs there"
@@ -109,7 +111,9 @@ class TimeLimits:
             if owner is not None:  # it has just ended by itself, and its process goes on
                 owner.accept()
             return
-        log.warning("%s ran past its call_timeout of %g s (pid %s)", name, span, channel.pid)
+        self._pool.supervisor.late(call.name, span)
+        told = about(feed, call.name)
+        log.warning("%s ran past its call_timeout of %g s (pid %s)", name, span, channel.pid, extra=told)
         if alone:
             channel.end(f"its end by call_timeout: {name} ran longer than {span:g} s")
         else:

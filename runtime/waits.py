@@ -25,9 +25,10 @@ Called by: futures and `wait`/`gather`, before they block; `edges` (`chase`).
 
 from __future__ import annotations
 
+import sys
 import threading
 from _thread import allocate_lock
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,7 +56,7 @@ _lock = allocate_lock()  # protects both; no other lock is taken under it
 
 
 @contextmanager
-def waiting(futures: Collection[Any], *, awaits: bool = False, every: bool = True) -> Iterator[Ends | None]:
+def waiting(futures: Collection[Any], *, awaits: bool = False, every: bool = True) -> Generator[Ends | None]:
     """Around a wait for `futures`. Raises `DeadlockError` where that could never end. Gives what is true for the future
     whose end tells so while it is being waited for, after which the wait is left; None: it will not.
 
@@ -65,6 +66,12 @@ def waiting(futures: Collection[Any], *, awaits: bool = False, every: bool = Tru
     """
     me = here.member
     if me is None or (awaits and getattr(me, "interleaves", False)):
+        if awaits and me is None and "ipykernel.kernelapp" in sys.modules:
+            from concurry.runtime import kernel_interrupt
+
+            with kernel_interrupt.heard():
+                yield None
+            return
         yield None
         return
     wait = _enter(me, futures) if every or len(futures) == 1 else _enter_first(me, futures)

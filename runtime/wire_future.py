@@ -152,7 +152,7 @@ def _is_span(timeout: Any) -> bool:
     return isinstance(timeout, int | float) and timeout > 0
 
 
-class RayWireFuture(WireFuture[T], RayFuture[T]):  # type: ignore[override]  # as each of them does
+class RayWireFuture(WireFuture[T], RayFuture[T]):
     """The same, of a call on a Ray actor."""
 
     __slots__ = ()

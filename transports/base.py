@@ -109,9 +109,10 @@ class Job(Protocol):
         """Of one start, the large buffers that belong to `payload`: a descriptor for `makings.mapped`, which is the
         caller's to close, and their sizes."""
 
-    def replied(self, channel: Any, ended: int, failed: int, seconds_each: float) -> None:
-        """Calls were replied to, and are closed after this: there may be room for more. Not counted: those that
-        somebody else had ended before."""
+    def replied(self, channel: Any, ended: list[tuple[str, float, bool]], failed: int, seconds_each: float) -> None:
+        """Calls were replied to, and are closed after this: there may be room for more. `ended`, of each: its method,
+        how many nanoseconds it ran (0: nobody knows), and whether it failed. Not among them: those that somebody else
+        had ended before. `seconds_each`: in the mean."""
 
     def given_back(self, channel: Any, calls: list[Any]) -> None:
         """Calls that had not begun wait again, in their order; maybe none."""
@@ -165,7 +166,7 @@ class Channel(ABC):
         import traceback
 
         thread = getattr(self, "thread", None)
-        frame = sys._current_frames().get(thread.ident) if thread is not None else None
+        frame = sys._current_frames().get(thread.ident) if thread is not None else None  # pyright: ignore[reportPrivateUsage]
         return "it has no thread of its own now\n" if frame is None else "".join(traceback.format_stack(frame))
 
     def is_here(self) -> bool:

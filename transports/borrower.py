@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from concurry.transports import segment
+from concurry.transports.anything import LIST
 from concurry.transports.errors import ProtocolError
 from concurry.transports.segment import Mapping, Span, copy_bytearray, copy_bytes
 
@@ -134,7 +135,7 @@ class Borrower:
 
     def arrived(self, ref: Any) -> None:
         """A reference has arrived; it may be looked at later, or never (`dropped`)."""
-        if isinstance(ref, list) and ref and type(ref[0]) is int:  # else `get` says what is wrong with it
+        if type(ref) is LIST and ref and type(ref[0]) is int:  # else `get` says what is wrong with it
             self._unread.add(ref[0])
 
     def dropped(self, serial: int) -> None:
@@ -155,7 +156,8 @@ class Borrower:
         try:
             return copies_of(views)
         finally:
-            views[0].obj.release()  # type: ignore[attr-defined]  # by hand: a traceback may keep it alive
+            loan: Any = views[0].obj
+            loan.release()  # by hand: a traceback may keep it alive
 
     def views(self, ref: Any) -> list[memoryview]:
         """The buffers of a reference, as flat views of bytes. Waits until their segment is announced. An interrupt
@@ -177,11 +179,11 @@ class Borrower:
             self.dropped(serial)
             self._report(serial)
             raise ProtocolError(f"a buffer outside of segment {serial}, which has {mapping.size} bytes: {spans}")
-        loan: Loan = _exporter(mapping.size).from_address(mapping.address)
+        loan = _exporter(mapping.size).from_address(mapping.address)
         loan.mapping, loan.serial = mapping, serial
         if once and len(spans) == 1:
             loan.drainable = spans[0][1]
-        whole = memoryview(loan).cast("B").toreadonly()  # type: ignore[arg-type]
+        whole = memoryview(loan).cast("B").toreadonly()
         views = [whole[offset : offset + size] for offset, size in spans]
         self.dropped(serial)
         loan.outlet = self._outlet  # last: from now on its end is told
@@ -242,11 +244,13 @@ def _look_at(fd: int, size: int) -> _Known:
 def _read(ref: Any) -> tuple[int, list[Span]]:
     """Check the form of a reference."""
     match ref:
-        case [int(serial), list(spans)] if all(
-            isinstance(span, list) and len(span) == 2 and all(type(each) is int and each >= 0 for each in span)
+        case [int(serial), spans] if type(spans) is LIST and all(
+            type(span) is LIST and len(span) == 2 and all(type(each) is int and each >= 0 for each in span)
             for span in spans
         ):
             return serial, spans
+        case _:
+            pass
     raise ProtocolError("a reference to shared memory is [number, [[offset, size], ...]]")
 
 

@@ -77,7 +77,7 @@ def _live(line: Control, *, forked: bool) -> int:
     line.send([CONNECTED])
     if not _run(wire, fds[1], fds[3:], boot["makings"]):
         return 1
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
     _flush()
     wire.end()
     return 0
@@ -124,7 +124,7 @@ def _end_the_copy(*_: Any) -> NoReturn:
 def _settle_in(boot: dict[str, Any], *, forked: bool) -> None:
     """Take on the parent's surroundings, as they are now: a nursery has those of the moment at which it was started."""
     if forked:
-        atexit._clear()  # they are the parent's to run
+        atexit._clear()  # pyright: ignore[reportPrivateUsage]  # they are the parent's to run
         sys.stdin = open(os.devnull)  # noqa: SIM115  # for good
     else:
         environment = dict(boot["environment"])
@@ -156,7 +156,7 @@ def show_stacks_to(fd: int) -> None:
     in C holds the interpreter: all of it happens in the signal handler (faulthandler's, then Python's own, which
     writes the number)."""
     number = STACKS_SIGNAL
-    signal.signal(number, lambda *_: None)
+    signal.signal(number, lambda _number, _frame: None)
     signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
     faulthandler.register(number, file=fd, all_threads=True, chain=True)
 

@@ -15,27 +15,31 @@ from concurry.transports.codec import OK, PLAIN
 
 log = logging.getLogger("concurry")
 
+Told = Callable[[list[tuple[str, float, bool]], int, float], object]
+
 
 def close_calls(
     who: str,
     ended: list[Any],
     seconds_each: float,
-    told: Callable[[int, int, float], None],
+    told: Told,
     edge: Callable[[], Any],
 ) -> None:
-    """Close `ended`, a list of (call, status, how, body, parcel), and empty it."""
-    counted = failed = 0
+    """Close `ended`, a list of (call, status, how, body, parcel, nanoseconds), and empty it. `told`: see `Job.replied`,
+    without the channel; before they are closed: what wakes callers comes last."""
+    counted: list[tuple[str, float, bool]] = []
+    failed = 0
     for item in ended:
         call = item[0]
         call._stage = 2  # as in `BaseFuture.closes`, which costs more
         if call._veto is None or call.closes():
-            counted += 1
             failed += item[1] != OK
+            counted.append((call.name, item[5], item[1] != OK))
     try:
         told(counted, failed, seconds_each)
     except Exception:  # who waits for them shall hear of it all the same
         log.exception("%s: that calls have ended could not be told", who)
-    for call, status, how, body, parcel in ended:
+    for call, status, how, body, parcel, _ in ended:
         try:
             if status != OK:
                 call.fail_unread(how, body)

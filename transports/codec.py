@@ -31,6 +31,7 @@ from typing import Any, Final, NoReturn
 from msgpack import ExtType, Packer, Unpacker
 
 from concurry.transports import codec_exceptions, codec_pickle
+from concurry.transports.anything import DICT, LIST, TUPLE, type_of
 from concurry.transports.codec_pickle import INLINE as INLINE
 from concurry.transports.codec_pickle import LARGE as LARGE
 from concurry.transports.codec_pickle import take_bytes as take_bytes
@@ -93,7 +94,7 @@ def pack_scalars(method: str, args: tuple[Any, ...]) -> bytes | None:
     """A call with nothing but small scalars, by position: the frame that `pack_call` makes of it, in half the time.
     None: it is another kind of call."""
     for value in args:
-        kind = type(value)
+        kind = type_of(value)
         if kind not in _NUMBERS and (kind not in _SIZED or len(value) >= INLINE):
             return None
     return _packed((method, PLAIN, (args, None)))
@@ -101,7 +102,7 @@ def pack_scalars(method: str, args: tuple[Any, ...]) -> bytes | None:
 
 def pack_result(call_id: int, value: Any) -> tuple[bytes, list[memoryview] | None]:
     """The reply to a call that returned, and the buffers that go beside it. Raises EncodeError."""
-    kind = type(value)
+    kind = type_of(value)
     if kind in _NUMBERS or (kind in _SIZED and len(value) < INLINE):
         frame = _packed((call_id, OK, PLAIN, value))
     else:
@@ -126,8 +127,7 @@ def pack_result(call_id: int, value: Any) -> tuple[bytes, list[memoryview] | Non
 
 def pack_failure(call_id: int, error: BaseException, who: str) -> bytes:
     """The reply to a call that raised: `who` is the worker, for the texts. Never raises an Exception."""
-    frame: bytes = Packer().pack((call_id, FAILED, PICKLED, codec_exceptions.describe(error, who)))
-    return frame
+    return Packer().pack((call_id, FAILED, PICKLED, codec_exceptions.describe(error, who)))
 
 
 def _packed(value: Any) -> bytes | None:
@@ -137,7 +137,7 @@ def _packed(value: Any) -> bytes | None:
     except IndexError:
         packer = Packer()
     try:
-        frame: bytes = packer.pack(value)
+        frame = packer.pack(value)
     except _REFUSED:
         return None
     if len(frame) >= LARGE:
@@ -149,7 +149,7 @@ def _packed(value: Any) -> bytes | None:
 def _are_small(args: Iterable[Any]) -> bool:
     """Whether all are plain scalars, and none so large that it belongs beside the frame."""
     for value in args:
-        kind = type(value)
+        kind = type_of(value)
         if kind not in _NUMBERS and (kind not in _SIZED or len(value) >= INLINE):
             return False
     return True
@@ -166,7 +166,7 @@ def _plain_call(method: str, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
 def _plain(value: Any) -> Any:
     """A plain value as msgpack takes it. Raises TypeError for any other, and for what is better pickled: too long, or
     with bytes that go beside the frame."""
-    kind = type(value)
+    kind = type_of(value)
     if kind in _NUMBERS:
         return value
     if kind in _SIZED:
@@ -196,8 +196,7 @@ def _tuple(items: tuple[Any, ...]) -> ExtType:
 
 def pack_again(call_id: int, status: int, body: bytes) -> bytes:
     """A reply that came pickled, to be sent on under another number."""
-    frame: bytes = Packer().pack((call_id, status, PICKLED, body))
-    return frame
+    return Packer().pack((call_id, status, PICKLED, body))
 
 
 def _beside(
@@ -257,7 +256,7 @@ def _read_long(frame: bytes | memoryview, size: int) -> list[Any]:
             object_hook=count,
         )
     unpacker.feed(frame)
-    objects = []
+    objects: list[Any] = []
     while unpacker.tell() != size:
         objects.append(unpacker.unpack())
     return objects
@@ -295,7 +294,7 @@ def _items(code: int, data: bytes) -> tuple[Any, ...]:
         )
     end = unpacker.tell() + len(data)
     unpacker.feed(data)
-    items = []
+    items: list[Any] = []
     while unpacker.tell() != end:
         items.append(unpacker.unpack())
     _item_unpackers.append(unpacker)
@@ -315,15 +314,15 @@ def _rubbish(error: Exception) -> ProtocolError:
 def unpack_call(how: Any, body: Any, buffers: list[Any] | None) -> tuple[tuple[Any, ...], dict[str, Any] | None]:
     """(args, kwargs) of a call. Raises EncodeError where they cannot be rebuilt here, ProtocolError for rubbish."""
     if how == PLAIN:
-        if type(body) is list and len(body) == 2 and type(body[0]) is list:
+        if type(body) is LIST and len(body) == 2 and type(body[0]) is list:
             args, kwargs = body
-            if kwargs is None or (type(kwargs) is dict and all(type(name) is str for name in kwargs)):
+            if kwargs is None or (type(kwargs) is DICT and all(type(name) is str for name in kwargs)):
                 return tuple(args), kwargs
     elif how in (PICKLED, CARRYING):
         rebuilt = _rebuilt(body if how == PICKLED else stream_of(body), buffers, "the arguments")
-        if type(rebuilt) is tuple and len(rebuilt) == 2:
+        if type(rebuilt) is TUPLE and len(rebuilt) == 2:
             args, kwargs = rebuilt
-            if type(args) is tuple and (kwargs is None or type(kwargs) is dict):
+            if type(args) is TUPLE and (kwargs is None or type(kwargs) is DICT):
                 return args, kwargs
     raise ProtocolError("a call that is none: its body must hold its arguments and its keywords")
 
@@ -341,8 +340,9 @@ def unpack_value(how: Any, body: Any, buffers: list[Any] | None) -> Any:
 
 def tickets_of(body: Any) -> list[int]:
     """The tickets of a CARRYING body. Raises ProtocolError."""
-    if type(body) is list and len(body) == 2 and type(body[0]) is list and all(type(it) is int for it in body[0]):
-        return body[0]
+    if type(body) is LIST and len(body) == 2 and type(body[0]) is LIST and all(type(it) is int for it in body[0]):
+        tickets: list[int] = body[0]
+        return tickets
     raise ProtocolError("a message with handles whose tickets are none")
 
 
@@ -376,7 +376,7 @@ def _rebuilt(body: Any, buffers: list[Any] | None, what: str) -> Any:
 
 def _refusal(method: str, args: tuple[Any, ...], kwargs: Any, error: BaseException) -> EncodeError:
     named: list[tuple[str, Any]] = [(f"argument {place}", value) for place, value in enumerate(args, 1)]
-    named += [(f"argument {name}=", value) for name, value in (kwargs or {}).items()]
+    named += [(f"argument {name}=", value) for name, value in kwargs.items()] if kwargs else ()
     which = "its arguments"
     for name, value in named if not isinstance(error, MemoryError) else ():
         try:

@@ -23,6 +23,7 @@ from types import MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
 from concurry.transports import codec_pickle
+from concurry.transports.anything import LIST, type_of
 from concurry.transports.ctrl_c import ctrl_c
 from concurry.transports.errors import RemoteBaseError, RemoteError
 
@@ -135,7 +136,7 @@ def _record(error: BaseException, numbers: dict[int, int], kinds: dict[type, byt
         kinds[kind] = _pickled(kind)
     state = dict(_dict.__get__(error))
     notes = state.get("__notes__")
-    if type(notes) is list and all(type(note) is str for note in notes):
+    if notes is not None and type(notes) is LIST and all(type(note) is str for note in notes):
         del state["__notes__"]
     else:
         notes = None
@@ -176,7 +177,7 @@ def _has_hooks(kind: type) -> bool:
 
 def _slots(error: BaseException) -> dict[str, Any]:
     """What it holds outside of args and `__dict__`: `__slots__`, the name of an ImportError, a SyntaxError's line."""
-    held = {}
+    held: dict[str, Any] = {}
     for above in type(error).__mro__:
         for name, descriptor in above.__dict__.items():
             if isinstance(descriptor, MemberDescriptorType) and (above, name) not in _NOT_SENT:
@@ -211,7 +212,7 @@ def _parts(args: Any, state: dict[str, Any], slots: dict[str, Any]) -> tuple[byt
     def sent(where: str, value: Any) -> Any:
         if _pickled(value) is not None:
             return value
-        lost.append(f"{where} could not be sent to another process: this is the repr of a {_type_name(type(value))}")
+        lost.append(f"{where} could not be sent to another process: this is the repr of a {_type_name(type_of(value))}")
         return _repr(value)
 
     args = tuple([sent(f"args[{place}]", value) for place, value in enumerate(args)])

@@ -26,8 +26,9 @@ from array import array
 from collections import ChainMap
 from collections.abc import Callable, Iterable
 from types import CodeType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from concurry.transports.anything import TUPLE, type_of
 from concurry.transports.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def take_bytes(buffer: ReadableBuffer) -> bytes:
     view = memoryview(buffer)
     owner: Any = view.obj
     for candidate in (owner, getattr(owner, "obj", None)):
-        drain = getattr(type(candidate), "drain", None)
+        drain = getattr(type_of(candidate), "drain", None)
         if drain is not None:
             drained: bytes = drain(candidate, view)
             return drained
@@ -93,7 +94,7 @@ def take_bytes(buffer: ReadableBuffer) -> bytes:
 def _has_buffers(tops: Iterable[Any]) -> bool:
     """Whether there are bytes worth carrying by themselves. Views count at any size: pickle knows none."""
     for top in tops:
-        kind = type(top)
+        kind = type_of(top)
         inner: Iterable[Any]
         if kind in _BUFFERS:
             inner = (top,)
@@ -105,7 +106,7 @@ def _has_buffers(tops: Iterable[Any]) -> bool:
             continue
         if not _BUFFERS.isdisjoint(map(type, inner)):
             for value in inner:
-                kind = type(value)
+                kind = type_of(value)
                 if kind is memoryview or (kind in _BUFFERS and len(value) >= INLINE):
                     return True
     return False
@@ -134,11 +135,31 @@ def _dump(value: Any, with_buffers: bool, buffers: list[memoryview] | None) -> b
     except (KeyboardInterrupt, RecursionError, MemoryError):
         raise
     except BaseException:
-        if stream is None:
+        if stream is None or _refers_to_main(stream):
             raise
         if buffers is not None:
             buffers[:] = kept or ()
-        return stream  # perhaps it only speaks of "__main__"; if not, the other side will say so
+        return stream
+
+
+def _refers_to_main(stream: bytes) -> bool:
+    """Whether a plain pickle names something of `__main__`, and does not only hold the word."""
+    from pickletools import genops
+
+    memo: Any = []  # a list; what genops gives for its indices has all types
+    strings: list[Any] = [None, None]  # the last two pushed: what STACK_GLOBAL takes
+    top: Any = None  # the last thing pushed, where that is a string
+    for opcode, argument, _ in genops(stream):
+        if opcode.name == "MEMOIZE":
+            memo.append(top)
+            continue
+        if opcode.name == "STACK_GLOBAL" and strings[0] in ("__main__", "<run_path>"):
+            return True
+        top = memo[argument] if opcode.name in ("BINGET", "LONG_BINGET") else argument
+        top = top if isinstance(top, str) else None
+        if top is not None:
+            strings = [strings[1], top]
+    return False
 
 
 def _collector(buffers: list[memoryview] | None) -> Callable[[pickle.PickleBuffer], Any] | None:
@@ -175,7 +196,7 @@ class _Seen:
     _numbered: dict[int, tuple[int, Any]]
 
     def persistent_id(self, value: Any) -> tuple[Any, ...] | None:
-        kind = type(value)
+        kind = type_of(value)
         if kind is bytes or kind is bytearray:
             if len(value) < INLINE:
                 return None
@@ -206,26 +227,26 @@ def _by_value_pickler() -> Callable[..., Any]:
     if not _made:
         import cloudpickle
 
-        reduce_code = cloudpickle.Pickler.dispatch_table[CodeType]
+        table: Any = cloudpickle.Pickler.dispatch_table
+        reduce_code = table[CodeType]
 
         def code_of_its_file(code: CodeType) -> tuple[Any, ...]:
-            make, args = reduce_code(code)  # pyright: ignore[reportAssignmentType]
+            make, args = reduce_code(code)
             return make, tuple(code.co_filename if arg == "<dynamic-code>" else arg for arg in args)
 
-        class ByValuePickler(_Seen, cloudpickle.Pickler):  # type: ignore[misc]
+        class ByValuePickler(_Seen, cloudpickle.Pickler):
             """cloudpickle's pickler, with views kept what they are (by itself it makes them bytes), with classes kept
             as they are where they are known, and with the names of files, for tracebacks."""
 
-            dispatch_table: ClassVar[Any] = ChainMap({CodeType: code_of_its_file}, cloudpickle.Pickler.dispatch_table)  # pyright: ignore[reportArgumentType]
-
-            def reducer_override(self, value: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            def reducer_override(self, value: Any) -> Any:
                 reduced = super().reducer_override(value)
-                if isinstance(value, type) and type(reduced) is tuple and len(reduced) == 6:
+                if isinstance(value, type) and type(reduced) is TUPLE and len(reduced) == 6:
                     with _class_lock:
                         _known_classes.add(value)
                     return *reduced[:5], _set_class_state
                 return reduced
 
+        ByValuePickler.dispatch_table = ChainMap({CodeType: code_of_its_file}, table)
         _made.append(ByValuePickler)
     script = sys.modules.get("<run_path>")  # as `runpy.run_path` names what it runs, for as long as it does
     if script is not None:
@@ -244,7 +265,7 @@ _class_lock = threading.RLock()  # protects the set, and a class whose attribute
 
 def _set_class_state(kind: type, state: Any) -> None:
     """Called by a pickle, where a class arrives: filled the first time only."""
-    from cloudpickle.cloudpickle import _class_setstate
+    from cloudpickle.cloudpickle import _class_setstate  # pyright: ignore[reportPrivateUsage]
 
     with _class_lock:
         if kind not in _known_classes:
@@ -264,9 +285,12 @@ def _described(view: memoryview) -> tuple[pickle.PickleBuffer, str, tuple[int, .
 def _shaped(flat: ReadableBuffer, form: str, shape: tuple[int, ...]) -> memoryview:
     try:
         if 0 not in shape:
-            return memoryview(flat).cast("B").cast(form, shape)  # type: ignore[call-overload,no-any-return]
+            view: Any = memoryview(flat).cast("B")  # of any form
+            shaped: memoryview = view.cast(form, shape)
+            return shaped
         if len(shape) == 1:
-            return memoryview(array(form))  # an empty view cannot be cast
+            made: Any = array  # of what, the format says
+            return memoryview(made(form))  # an empty view cannot be cast
     except (TypeError, ValueError) as error:
         raise TypeError(f"a memoryview of format {form!r} and shape {shape} cannot be sent: {error}") from error
     raise TypeError(f"a memoryview of format {form!r} and shape {shape} cannot be sent")

@@ -22,6 +22,7 @@ from typing import Any
 
 import msgpack
 
+from concurry.transports.anything import LIST
 from concurry.transports.errors import ProtocolError
 
 # Kinds of message. Those from RUNTIME on are the runtime's own, and pass through here unread.
@@ -35,7 +36,7 @@ RUNTIME = 32
 _SMALL = 48 << 10  # bytes: what goes into a packet itself; the kernel's bound is some 200 kB
 _MOST_FDS = 6
 _INLINE, _IN_MEMORY = b"m", b"f"
-_pack: Any = msgpack.packb  # its stubs say that it may return None
+_pack = msgpack.packb
 
 
 class Control:
@@ -121,7 +122,7 @@ class Control:
         body = read_memory(fds.pop()) if packet[:1] == _IN_MEMORY and fds else packet[1:]
         try:
             message = msgpack.unpackb(body, strict_map_key=False)
-            if not isinstance(message, list) or not message or type(message[0]) is not int:
+            if type(message) is not LIST or not message or type(message[0]) is not int:
                 raise ProtocolError("a control message is an array that begins with its kind")
         except ProtocolError:
             _close_all(fds)

@@ -143,7 +143,7 @@ def retain() -> Hub:
             try:
                 made.thread.start()
             except RuntimeError:  # the system has no more threads
-                made._close()
+                made._close()  # pyright: ignore[reportPrivateUsage]
                 raise
             _hub = made
         _hub.retained += 1

@@ -89,7 +89,7 @@ class Arriving:
 
     def __init__(self, edge: Any, tickets: Iterable[int]) -> None:
         self.edge = edge
-        self._tickets = set(tickets)
+        self._tickets: set[int] = set(tickets)
 
     def keep(self, ticket: int) -> None:
         """A handle has been made of it, and gives it back at its own end."""

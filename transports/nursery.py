@@ -44,7 +44,7 @@ _PRELOADED = (
     "concurry.transports.child",
     "concurry.transports.wire",
     "concurry.runtime.remote",
-    "concurry.worker",
+    "concurry.workers",
     "concurry.planning",
     "concurry.errors",  # under which name errors travel: a child without descriptors could not import it
 )

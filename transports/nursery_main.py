@@ -32,7 +32,7 @@ def main(fd: int, arguments: tuple[str, ...]) -> NoReturn:
     gc.collect()
     gc.freeze()  # a collection in a child shall not write to these pages, and so copy them
     woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     children: dict[int, int] = {}  # pid -> pidfd
     poll = select.poll()

@@ -14,6 +14,9 @@ Called by: the channel and the child's wire, each with a Lender for what it send
 from __future__ import annotations
 
 import logging
+from array import array
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any, Final
 
 import msgpack
@@ -23,7 +26,7 @@ from concurry.transports.borrower import copies_of
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
-_pack: Any = msgpack.packb  # its stubs say that it may return None
+_pack = msgpack.packb
 
 CALLS, END, REPLIES = 1, 2, 3  # kinds of header
 PIECE: Final = 64 << 20  # bytes of a buffer that one frame holds at most
@@ -38,11 +41,24 @@ def sender(socket: Any) -> Any:
 
 def header(kind: int, number: int, more: Any = None, ref: Any = None, sizes: Any = None) -> bytes:
     """The first object of frame 0: the array [kind, number, more, ref, sizes]. `number`: of the first call, or the
-    nanoseconds that the calls took in the mean."""
+    nanoseconds that the calls took in the mean.
+    `more`: of calls, what some of them carry; of replies, how long each took (`spans`)."""
     if more is ref is sizes is None:  # by hand: making a packer costs more than all the rest of sending a call
         return _FIVE[kind] + number.to_bytes(8, "big") + _NONE_OF_THREE
+    if more.__class__ is bytes and len(more) < 256 and ref is sizes is None:
+        return _FIVE[kind] + number.to_bytes(8, "big") + b"\xc4" + len(more).to_bytes() + more + _NONE_OF_THREE[:2]
     packed: bytes = _pack([kind, number, more, ref, sizes])
     return packed
+
+
+def spans(each_ns: list[float]) -> bytes:
+    """How long calls took, in the order of their replies: the header's `more`, where there are several."""
+    return array("f", each_ns).tobytes()
+
+
+def spans_of(more: Any, mean_ns: int) -> Iterable[float]:
+    """The same, as it came; without end where it is told of all of them together."""
+    return array("f", more) if more.__class__ is bytes and not len(more) % 4 else repeat(mean_ns)
 
 
 _FIVE: Final = tuple(

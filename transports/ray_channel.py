@@ -14,7 +14,6 @@ Called by: the feed (`send`, `give`), futures (`interrupt`, `ask_back`), the sup
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import time
 from _thread import allocate_lock
@@ -27,18 +26,17 @@ import msgpack
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
-from concurry.transports import codec, control
+from concurry.transports import codec, control, parcel
 from concurry.transports.asking import Asking
 from concurry.transports.base import Channel, Job
 from concurry.transports.closing import close_calls
 from concurry.transports.errors import WorkerInitError
 from concurry.transports.in_order import InOrder
+from concurry.transports.logs import log
 from concurry.transports.outbox import Outbox
 from concurry.transports.ray_end import why
-from concurry.transports.ray_host import ATTEMPT, BESIDE, BORN, ENDED, GROUPS, LARGE, PING, PONG, SEQUENCE, Host
+from concurry.transports.ray_host import ATTEMPT, BESIDE, BORN, ENDED, GROUPS, LARGE, PING, PONG, SEQUENCE, SPANS, Host
 from concurry.transports.ray_push import RayParcel, RayPush
-
-log = logging.getLogger("concurry")
 
 _STACKS_S = 5.0
 _LAST_WORDS_S = 0.5
@@ -164,10 +162,11 @@ class RayChannel(Channel):
         items = codec.read(frame)
         _, mean_ns, told, _, _ = items[0]
         ended = []
-        for number, status, how, body in items[1:]:
+        spans = next((message.pop(1) for message in told or () if message[0] == SPANS), None)
+        for (number, status, how, body), ns in zip(items[1:], parcel.spans_of(spans, mean_ns), strict=False):
             call = self._ends(number)
             if call is not None:
-                ended.append((call, status, how, body, None))
+                ended.append((call, status, how, body, None, ns))
         if ended:
             self._brings_large = False
             close_calls(self._job.who, ended, mean_ns / 1e9, partial(self._job.replied, self), self._edge)
@@ -203,9 +202,9 @@ class RayChannel(Channel):
             self._expected = message[1]
             self._job.leaving(self)
         elif kind == LARGE:
-            self._fetch(message[1])
+            self._fetch(message[1], message[2])
         elif kind == BESIDE:
-            self._large(message[1], large)
+            self._large(message[1], message[2], large)
         elif kind == ATTEMPT:
             if message[1] in self.under_way:
                 self._attempts[message[1]] = message[2]
@@ -216,26 +215,26 @@ class RayChannel(Channel):
             self._last_begun = message[1]
             self._end_if_over()
 
-    def _fetch(self, key: int) -> None:
+    def _fetch(self, key: int, ns: int) -> None:
         """A large result becomes an object of this process; only then its call is done."""
         self._fetching += 1
         reply, buffers = self.actor.fetch.remote(key)
-        self.expect(reply, partial(self._fetched, buffers))
+        self.expect(reply, partial(self._fetched, ns, buffers))
 
-    def _fetched(self, buffers: Any, reply: bytes) -> None:
+    def _fetched(self, ns: int, buffers: Any, reply: bytes) -> None:
         self._fetching -= 1
-        self._large(reply, buffers)
+        self._large(reply, ns, buffers)
         self._end_if_over()
 
-    def _large(self, reply: bytes, buffers: Any) -> None:
-        """A large result has come: its reply, and the reference to the rest."""
+    def _large(self, reply: bytes, ns: int, buffers: Any) -> None:
+        """A large result has come: its reply, how long its call took, and the reference to the rest."""
         self._brings_large = True
-        parcel = RayParcel(buffers, copies=self._copies)
+        there = RayParcel(buffers, copies=self._copies)
         number, status, how, body = codec.read(reply)[0]
         call = self._ends(number)
         if call is not None:
             told = partial(self._job.replied, self)
-            close_calls(self._job.who, [(call, status, how, body, parcel)], 0.001, told, self._edge)
+            close_calls(self._job.who, [(call, status, how, body, there, ns)], 0.001, told, self._edge)
 
     # -- its end -------------------------------------------------------------------------------------------------------
 

@@ -39,8 +39,9 @@ from concurry.transports.ray_refs import WithRefs, collecting, there
 
 # Kinds of message beside those of `control`: this side has ended; a large result is here; a question, and its answer;
 # the process that it is, and its node;
-# which attempt of a call begins, after its first; a large result is in the other slot of this very call.
-ENDED, LARGE, PING, PONG, BORN, ATTEMPT, BESIDE = 18, 19, 20, 21, 22, 23, 24
+# which attempt of a call begins, after its first; a large result is in the other slot of this very call; how
+# long the calls took that are replied to.
+ENDED, LARGE, PING, PONG, BORN, ATTEMPT, BESIDE, SPANS = 18, 19, 20, 21, 22, 23, 24, 25
 _HOLD_S = 0.06  # how long a reply may wait for others, while more calls stand ready
 _MANY = 64  # replies that need not wait for more
 SEQUENCE = 8  # bytes before each frame: its place among all that were sent
@@ -68,6 +69,7 @@ class RayWire(GivesBack):
         self._frames: InOrder[Any] = InOrder()
         self._arriving = allocate_lock()  # protects it, and the order of `_in`
         self._out: list[bytes] = []
+        self._spans: list[float] = []  # of the calls that they are of, how long each took, in ns
         self._told: list[Any] = []
         self._ended = self._busy_ns = 0  # calls, since the last message
         self._places = itertools.count()  # of what goes out
@@ -132,6 +134,9 @@ class RayWire(GivesBack):
             place = next(self._places)
             out, told, ended, busy_ns = self._out, self._told, self._ended, self._busy_ns
             self._out, self._told = [], []
+            spans, self._spans = self._spans, []
+            if len(spans) > 1:
+                told.append([SPANS, parcel.spans(spans)])
             self._ended = self._busy_ns = 0
         return place, out, told, busy_ns // ended if ended else 0
 
@@ -165,9 +170,10 @@ class RayWire(GivesBack):
             self.replied += 1
             if buffers is None:
                 self._out.append(reply)
+                self._spans.append(now_ns - begun_ns)
             else:
                 self.kept[self.replied] = reply, buffers
-                self._told.append([LARGE, self.replied])
+                self._told.append([LARGE, self.replied, now_ns - begun_ns])
             if nothing:
                 self._wake()
             elif self._holds and (self._told or len(self._out) >= _MANY or not (self.waiting or self._in.qsize())):
@@ -283,7 +289,7 @@ class Host:
         beside = None
         if large is not None:
             reply, beside = self.fetch(told[large][1])
-            told[large] = [BESIDE, reply]
+            told[large] = [BESIDE, reply, told[large][2]]
         return _packed(place, out, told, mean_ns), beside
 
     def push(self, frame: bytes) -> None:

@@ -25,7 +25,7 @@ import zmq
 from zmq import backend
 
 from concurry.transports import codec, parcel
-from concurry.transports.closing import close_calls
+from concurry.transports.closing import Told, close_calls
 from concurry.transports.errors import ProtocolError
 
 log = logging.getLogger("concurry")
@@ -42,8 +42,7 @@ class Replies:
 
     Args:
         who: for messages. pull: the socket, owned from now on. under_way: the channel's calls by number.
-        told: called with how many calls ended, how many of them failed, and the seconds each took, before they are
-            closed: what wakes callers comes last.
+        told: `Job.replied`, without the channel.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Replies:
         who: str,
         pull: zmq.Socket[bytes],
         under_way: dict[int, Any],
-        told: Callable[[int, int, float], None],
+        told: Told,
         parcels: Callable[[Any, Any, list[bytes]], Any],
         edge: Callable[[], Any],
         kept: Callable[[], bytes],
@@ -118,7 +117,7 @@ class Replies:
         """Do the first message of the inbox, and take it out."""
         inbox, under_way = self._inbox, self._under_way
         items = codec.read(inbox[0])
-        kind, mean_ns, _, ref, sizes = items[0]
+        kind, mean_ns, more, ref, sizes = items[0]
         if kind != parcel.REPLIES:
             raise ProtocolError(f"a message of kind {kind} where replies come")
         frames = 1 if sizes is None else 1 + parcel.frames_of(sizes)
@@ -132,12 +131,12 @@ class Replies:
         # Invariant: who is no longer under way is in `ended`, until it is closed; so this may be broken off anywhere.
         ended = self._ended
         try:
-            for number, status, how, body in items:
+            for (number, status, how, body), ns in zip(items, parcel.spans_of(more, mean_ns), strict=False):
                 call = under_way.get(number)
                 if call is None:
                     self.dropped += 1
                 else:
-                    ended.append((call, status, how, body, buffers))
+                    ended.append((call, status, how, body, buffers, ns))
                     under_way.pop(number, None)
         finally:  # also those before an item that is none
             if ended:

@@ -19,7 +19,7 @@ import errno
 import fcntl
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Final
@@ -177,7 +177,7 @@ def _copied(view: memoryview, new: Callable[[None, int], Any], punch: bool) -> A
 
 
 @contextmanager
-def _pinned(source: Any) -> Iterator[int]:
+def _pinned(source: Any) -> Generator[int]:
     """The address of a contiguous buffer, read-only ones included, which stays where it is meanwhile."""
     c = _c()
     buffer = c.buffer()

@@ -68,7 +68,7 @@ class Bucket(Meter):
         self._at = now
         return self._taken
 
-    charge = take  # type: ignore[assignment]  # debt: it raises the level as a grant does, and nobody asks whether it fits
+    charge = take  # debt: it raises the level as a grant does, and nobody asks whether it fits
 
     def give_back(self, mark: int, amount: float, now: float) -> None:
         level = self.used(now)

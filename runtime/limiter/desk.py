@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from concurry.runtime import kinds
 from concurry.runtime.limiter.lease import ENDED, HELD, WAITING, Lease, Ticket
+from concurry.transports.anything import LIST
 
 _MOST_INT: Final = 2**63
 
@@ -111,7 +112,8 @@ class Desk:
             wanted.append([number, arbiter.index, *flat(arbiter.places, lease.amounts)])
             arbiter.take_along(lease, released, unused)
             number += 1
-        ahead = leases[0].arbiter.wish() if len(leases) == 1 else 0  # type: ignore[attr-defined]
+        only: Any = leases[0].arbiter
+        ahead: int = only.wish() if len(leases) == 1 else 0
         kind = kinds.LIMIT_REQUEST if request.waits else kinds.LIMIT_TRY
         self.send([kind, wanted, self.next(ahead), ahead, released, unused])
 
@@ -237,6 +239,6 @@ def flat(places: Mapping[str, int], amounts: Mapping[str, float]) -> list[Any]:
 
 
 def _floats(value: Any) -> Any:
-    if isinstance(value, list):
+    if type(value) is LIST:
         return [_floats(each) for each in value]
     return float(value) if type(value) is int and not -_MOST_INT <= value < _MOST_INT else value

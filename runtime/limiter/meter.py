@@ -51,7 +51,7 @@ class Meter:
         """Undo `amount` of what was taken under `mark`."""
         raise NotImplementedError
 
-    def charge(self, amount: float, now: float) -> None:
+    def charge(self, amount: float, now: float) -> object:
         """Count what was spent without being asked for."""
         raise NotImplementedError
 

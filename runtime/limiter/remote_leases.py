@@ -120,6 +120,7 @@ class _Book:
         kind, wanted, first, count, released, unused = message
         self.take_back(released, unused)
         leases: list[tuple[int, int, Lease]] = []
+        index: int
         for number, index, *amounts in wanted:
             counted = self._sets[index]
             self._join(counted.arbiter)
@@ -215,6 +216,7 @@ class _Book:
                 told()
 
     def looked(self, message: list[Any]) -> None:
+        index: int
         _, number, index, what, *about = message
         arbiter, keys, *_ = self._sets[index]
 
@@ -224,9 +226,9 @@ class _Book:
                 waiting, free_at, share = arbiter.prospect(_by_key(keys, about))
                 found = waiting, float(free_at), float(share)
             elif what == "fits":
-                found = arbiter.fits(keys[about[0]], about[1])
+                found = arbiter.fits(_key(keys, about[0]), about[1])
             else:
-                used, waiting = arbiter.look(keys[about[0]])
+                used, waiting = arbiter.look(_key(keys, about[0]))
                 found = used if abs(used) < _MOST_INT else float(used), waiting
             self._tell([kinds.LIMIT_ANSWER, number, found])
 
@@ -349,6 +351,11 @@ class RemoteLeases:
             book.close()
 
 
-def _by_key(keys: Sequence[str], flat: Sequence[Any]) -> dict[str, float]:
+def _key(keys: Sequence[str], place: int) -> str:
+    return keys[place]
+
+
+def _by_key(keys: Sequence[str], flat: list[Any]) -> dict[str, float]:
     """Amounts by key, from places and amounts by turns."""
-    return {keys[flat[n]]: flat[n + 1] for n in range(0, len(flat), 2)}  # pyright: ignore[reportReturnType]
+    key_at: Any = keys
+    return {key_at[flat[n]]: flat[n + 1] for n in range(0, len(flat), 2)}

@@ -1,0 +1,96 @@
+"""Records of the logger `concurry` have the fields `worker`, `call` and `attempt`, known or not."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from concurry import RateLimit, Worker
+
+FORMAT = "%(worker)s|%(call)s|%(attempt)s|%(message)s"
+
+
+class Odd(Worker):
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def flaky(self) -> int:
+        self.asked += 1
+        if self.asked < 3:
+            raise ConnectionError("refused")
+        return self.asked
+
+    def leave(self) -> None:
+        os._exit(3)
+
+    def stop(self) -> None:
+        raise OSError("cannot close")
+
+
+@pytest.mark.parametrize("mode", ["sync", "thread", "asyncio"])
+def test_each_retry(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "concurry")
+    options: dict[str, Any] = {"num_retries": 3, "retry_wait": 0.01, "retry_jitter": 0, "retry_algorithm": "fixed"}
+    with Odd.options(mode=mode, **options).init() as odd:
+        assert odd.flaky().result(20) == 3
+    found: list[Any] = [record for record in caplog.records if "again in" in record.getMessage()]
+    assert [(it.worker, it.call, it.attempt, it.levelname) for it in found] == [
+        ("Odd", "flaky", 1, "INFO"),
+        ("Odd", "flaky", 2, "INFO"),
+    ]
+    assert "ConnectionError: refused; again in 0.01 s" in found[0].getMessage()
+    last: Any = caplog.records[-1]
+    assert (last.worker, last.call, last.attempt) == ("Odd", "stop", None)
+
+
+def test_a_death_names_its_worker(caplog: pytest.LogCaptureFixture) -> None:
+    with Odd.options(mode="process", max_workers=2).init() as odd:
+        odd.leave().exception(20)
+        found: Any = next(record for record in caplog.records if "started again" in record.getMessage())
+    assert found.worker in ("Odd[0]", "Odd[1]")
+    assert found.call is None
+
+
+def test_a_late_call_names_itself(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(Worker):
+        def hang(self) -> None:
+            import threading
+
+            threading.Event().wait(0.5)
+
+    with Slow.options(mode="thread", call_timeout=0.05).init() as slow:
+        assert isinstance(slow.hang().exception(20), TimeoutError)
+        while not caplog.records:
+            pass
+        found: Any = caplog.records[0]
+    assert (found.worker, found.call) == ("Slow", "hang")
+
+
+def test_a_format_may_name_the_fields_in_every_record() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter(FORMAT))
+    log = logging.getLogger("concurry")
+    log.addHandler(handler)
+    try:
+        RateLimit(key="k", window_seconds=1, capacity=1)
+        log.warning("of nothing")
+    finally:
+        log.removeHandler(handler)
+    assert stream.getvalue() == "None|None|None|of nothing\n"
+
+
+@pytest.mark.parametrize("what", ["from concurry import RateLimit", "import concurry.config", "import concurry.retry"])
+def test_the_fields_are_there_with_whatever_is_loaded_first(what: str) -> None:
+    code = (
+        f"import logging; logging.basicConfig(format={FORMAT!r}); logging.raiseExceptions = True\n{what}\n"
+        "logging.getLogger('concurry').warning('here')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "None|None|None|here\n"
