@@ -13,7 +13,7 @@ ARGS ?=
 JOBS ?= 2
 QUICK ?=
 PYTHONS ?= 3.13
-RAY_TESTS ?= tests/ray tests/contract
+RAY_TESTS ?= tests/ray tests/contract tests/notebooks
 
 # Else each of the hundreds of processes that tests and benchmarks start would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,7 +23,7 @@ GIVEN := $(if $(filter file default undefined,$(origin PYTHON)),0,1)
 venv = @command -v "$(PYTHON)" >/dev/null || { echo "concurry: '$(PYTHON)' is not there. Install Python 3.11 or newer, or say PYTHON=/path/to/python3" >&2; exit 1; }; \
        CONCURRY_VENV="$(VENV)" CONCURRY_PYTHON_GIVEN=$(GIVEN) "$(PYTHON)" .ci/venv.py
 
-.PHONY: help demo demo-process demo-ray test test-pythons test-ray faults check lint types wheel bench docs format clean
+.PHONY: help demo demo-process demo-ray test test-pythons test-ray faults check lint types wheel bench docs screenshots format clean
 help:
 	@echo "make demo          the main job: 1,000 prompts one by one, then on threads and on an event loop"
 	@echo "make demo-process  pipelines and pools over processes, beside pandas, numpy and ProcessPoolExecutor"
@@ -35,6 +35,7 @@ help:
 	@echo "make check         lint, types, and the wheel from an empty directory"
 	@echo "make bench         the benchmarks beside what one would use instead (QUICK=1: a smoke run)"
 	@echo "make docs          the pages, with every link checked, into out/site"
+	@echo "make screenshots   the pictures of the bars, anew; needs a Chromium"
 	@echo "make format        what ruff can put right by itself"
 
 demo:
@@ -94,6 +95,11 @@ docs:
 	$(venv) docs
 	$(PY) docs/check.py
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --site-dir out/site
+	$(PY) docs/check.py out/site
+
+screenshots:
+	$(venv) screenshots
+	$(PY) docs/screenshots.py $(ARGS)
 
 format:
 	$(venv) dev

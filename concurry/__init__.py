@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         WorkerInitError,
         WorkerStoppedError,
     )
+    from concurry.executor import Executor
     from concurry.futures import AsyncioFuture, BaseFuture, ConcurrentFuture, RayFuture, SyncFuture, wrap_future
     from concurry.handle import Handle, is_alive, stacks, stats
     from concurry.limits import CallLimit, LimitPool, LimitSet, RateLimit, ResourceLimit
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
         RetryAlgorithm,
         ReturnWhen,
     )
+    from concurry.task_worker import TaskWorker
+    from concurry.tasks import task
     from concurry.timer import Timer, TimerError
     from concurry.waiting import (
         ALL_COMPLETED,
@@ -66,7 +69,8 @@ if TYPE_CHECKING:
         gather,
         wait,
     )
-    from concurry.worker import Worker
+    from concurry.worker_decorator import worker
+    from concurry.workers import Worker
 
 _FROM = {
     "concurry.config": "global_config temp_config",
@@ -75,6 +79,7 @@ _FROM = {
         "ProtocolError RemoteBaseError RemoteError RestartIntensityError RetryValidationError WorkerDiedError "
         "WorkerError WorkerInitError WorkerStoppedError"
     ),
+    "concurry.executor": "Executor",
     "concurry.futures": "AsyncioFuture BaseFuture ConcurrentFuture RayFuture SyncFuture wrap_future",
     "concurry.handle": "Handle is_alive stacks stats",
     "concurry.limits": "CallLimit LimitPool LimitSet RateLimit ResourceLimit",
@@ -83,11 +88,14 @@ _FROM = {
     "concurry.runtime.enums": (
         "ExecutionMode LoadBalancingAlgorithm PollingAlgorithm RateLimitAlgorithm RateWindow RetryAlgorithm ReturnWhen"
     ),
+    "concurry.task_worker": "TaskWorker",
+    "concurry.tasks": "task",
     "concurry.timer": "Timer TimerError",
     "concurry.waiting": (
         "ALL_COMPLETED FIRST_COMPLETED FIRST_EXCEPTION as_completed async_gather async_wait gather wait"
     ),
-    "concurry.worker": "Worker",
+    "concurry.workers": "Worker",
+    "concurry.worker_decorator": "worker",
 }
 _HOME = {name: module for module, names in _FROM.items() for name in names.split()}
 
@@ -103,6 +111,7 @@ __all__ = [  # tests/test_public_names.py pins it
     "DeadlockError",
     "EncodeError",
     "ExecutionMode",
+    "Executor",
     "ForkedHandleError",
     "Handle",
     "LimitPool",
@@ -127,6 +136,7 @@ __all__ = [  # tests/test_public_names.py pins it
     "RetryValidationError",
     "ReturnWhen",
     "SyncFuture",
+    "TaskWorker",
     "Timer",
     "TimerError",
     "Worker",
@@ -144,8 +154,10 @@ __all__ = [  # tests/test_public_names.py pins it
     "is_alive",
     "stacks",
     "stats",
+    "task",
     "temp_config",
     "wait",
+    "worker",
     "wrap_future",
 ]
 

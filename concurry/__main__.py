@@ -12,6 +12,7 @@ from concurry.option_layers import ON_DEMAND, Layer
 from concurry.options import KNOWN, Options, check_one
 from concurry.runtime.enums import ExecutionMode
 from concurry.settings import SETTINGS
+from concurry.transports.anything import is_list
 
 USAGE = """usage: python -m concurry config
 
@@ -45,9 +46,8 @@ def main(arguments: Sequence[str]) -> int:
 def _text(value: Any) -> str:
     if isinstance(value, Enum):
         return str(value.value)
-    if isinstance(value, list):
-        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
-        return f"[{', '.join(_text(it) for it in items)}]"
+    if is_list(value):
+        return f"[{', '.join(_text(it) for it in value)}]"
     return value.__name__ if isinstance(value, type) else repr(value)
 
 

@@ -60,7 +60,8 @@ class Acquisition:
         return self._of.config
 
     def update(self, usage: Mapping[str, float]) -> None:
-        """Report what was spent, by key. A later report of a key replaces the earlier one; it is settled at the end.
+        """Report what was spent: `usage`, amounts by key. A later report of a key replaces the earlier one; it is
+        settled at the end.
 
         Less than requested: the rest is free again, where the algorithm refunds. More: a log warning, and the excess
         is charged, so that later requests wait for it. A key that was not acquired: one log warning, and ignored.

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from concurry.option import nearest
 from concurry.option_layers import ON_DEMAND, PREFIX, Layer, environment_layer
-from concurry.options import IGNORED, KNOWN, Options, check_one, conflict, defaults_for
+from concurry.options import KNOWN, Options, check_one, conflict, defaults_for, ignored
 from concurry.runtime.enums import ExecutionMode
 from concurry.settings import SETTINGS
 
@@ -52,12 +52,6 @@ _temporary: ContextVar[_Block | None] = ContextVar("concurry_temp_config", defau
 
 def _mode_of(section: str) -> ExecutionMode | None:
     return MODES.get(section)  # None: "defaults"
-
-
-def _ignored(name: str) -> bool:
-    from fnmatch import fnmatchcase
-
-    return any(fnmatchcase(name, pattern) for pattern in IGNORED)
 
 
 def _has(section: str, name: str) -> bool:
@@ -131,20 +125,20 @@ class Section:
         if _has(self._name, name):
             value = _checked(self._name, name, value, f"global_config.{self._name}.{name}")
             self._replace(name, value, says_something(name, value))
-        elif _ignored(name):
+        elif ignored(name):
             log.debug("global_config.%s.%s is accepted and ignored: nothing polls", self._name, name)
             self._replace(name, value, True)
         else:
             raise self._unknown(name)
 
     def __delattr__(self, name: str) -> None:
-        if not _has(self._name, name) and not _ignored(name):
+        if not _has(self._name, name) and not ignored(name):
             raise self._unknown(name)
         self._replace(name, None, False)
 
     def __getattr__(self, name: str) -> Any:
         if not _has(self._name, name):
-            if _ignored(name):
+            if ignored(name):
                 return _in_force().get(self._name, {}).get(name)
             raise self._unknown(name)
         return _read(name, _in_force(), _mode_of(self._name))[0]
@@ -258,6 +252,7 @@ class GlobalConfig:
 
 
 global_config: Final = GlobalConfig()
+"""The configuration of this process, as in `global_config.defaults.num_retries = 3`."""
 
 
 class temp_config:  # a class, so that it may be entered again; users see a function
@@ -289,7 +284,7 @@ class temp_config:  # a class, so that it may be entered again; users see a func
                 value = _checked(section, name, given, f"temp_config({key}=...)")
                 if not says_something(name, value):
                     continue
-            elif _ignored(name):
+            elif ignored(name):
                 log.debug("temp_config: %s is accepted and ignored: nothing polls", key)
                 value = given
             else:

@@ -25,8 +25,11 @@ from concurry.options import Options
 from concurry.runtime import shutdown
 from concurry.runtime.notifier import notifier
 from concurry.runtime.pool import Pool
+from concurry.transports.logs import about
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from concurry.runtime.enums import ExecutionMode
     from concurry.runtime.future import BaseFuture
 
@@ -72,6 +75,12 @@ class Handle(Generic[W]):
 
     @overload
     def __getitem__(self, method: Callable[Concatenate[W, P], R]) -> Callable[P, BaseFuture[R]]: ...
+
+    @overload  # a static or class method, which has no `self`; what has another class's is an error where it is called
+    def __getitem__(self, method: Callable[P, Awaitable[R]]) -> Callable[P, BaseFuture[R]]: ...
+
+    @overload
+    def __getitem__(self, method: Callable[P, R]) -> Callable[P, BaseFuture[R]]: ...
 
     def __getitem__(self, method: Any) -> Any:
         """The same call for type checkers: `llm[LLM.call_llm](prompt)`.
@@ -177,7 +186,7 @@ class Handle(Generic[W]):
                 raise ValueError(said)
         shutdown.stop(pool, timeout)
 
-    def __enter__(self) -> Handle[W]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -194,9 +203,10 @@ class Handle(Generic[W]):
                 "%s: the end of the `with` block cancelled %d calls that had not begun. Collect the results inside it.",
                 pool.plan.name,
                 cancelled,
+                extra=about(pool.plan.name),
             )
 
-    async def __aenter__(self) -> Handle[W]:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -211,11 +221,18 @@ class Handle(Generic[W]):
 
     def is_alive(self) -> bool:
         """Whether it takes calls: it was not stopped, and not all of its actors have failed."""
-        return self.__dict__["_pool"].alive()  # type: ignore[no-any-return]
+        pool: Pool = self.__dict__["_pool"]
+        return pool.alive()
 
     def stats(self) -> dict[str, Any]:
-        """Figures of now: `queued`, `running`, `done`, `failed`, `restarts`, and the same per actor in `workers`."""
-        return self.__dict__["_pool"].stats()  # type: ignore[no-any-return]
+        """Figures of now: `queued`, `running`, `done`, `failed`, `restarts`, and the same per actor in `workers`.
+
+        Returns:
+            Of each method that was called, under `methods`: `count`, `failed`, and how long its calls ran, in seconds:
+            `p50_s`, which half of them stay below, and `p99_s`.
+        """
+        pool: Pool = self.__dict__["_pool"]
+        return pool.stats()
 
     def get_pool_stats(self) -> dict[str, Any]:
         """Figures of the pool: how many workers, how many on demand, what the balancer has given out."""
@@ -249,7 +266,8 @@ class Handle(Generic[W]):
         if not 0 <= index < len(pool.members):
             there = f"the workers 0 to {len(pool.members) - 1}" if pool.members else "a worker for each call only"
             raise IndexError(f"{pool.plan.name} has {there}, and no {index}")
-        return pool.members[index].stats()
+        member = pool.members[index]
+        return {**member.stats(), "methods": member.methods()}
 
     def __len__(self) -> int:
         """How many actors stand ready: 0 on demand."""
@@ -262,8 +280,8 @@ class Handle(Generic[W]):
         pool: Pool = self.__dict__["_pool"]
         options: Options = self.__dict__["options"]
         count = f", {len(pool.members)} workers" if options.pooled and not options.on_demand else ""
-        state = f"{pool.queued()} waiting" if pool.alive() else "stopped"
-        return f"<Handle of {pool.plan.name}: {options.mode.value}{count}, {state}>"
+        count = ", on demand" if options.on_demand else count
+        return f"<Handle of {pool.plan.name}: {options.mode.value}{count}, {pool.state()}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         from concurry import remote_handle

@@ -8,7 +8,6 @@ Called by: users; LimitSet, which makes the meters.
 
 from __future__ import annotations
 
-import logging
 import sys
 import weakref
 from _thread import allocate_lock
@@ -21,13 +20,13 @@ from concurry.runtime.limiter.algorithms import rate_meter
 from concurry.runtime.limiter.meter import Meter
 from concurry.runtime.limiter.resource import Resource
 from concurry.transports.errors import LimitValueError
+from concurry.transports.logs import log
 
 if TYPE_CHECKING:
     from concurry.runtime.limiter.lease import AnyArbiter
 
 __all__ = ["CallLimit", "Limit", "RateLimit", "ResourceLimit"]
 
-log = logging.getLogger("concurry")
 _BINDING: Final = allocate_lock()  # protects the `_home` of every limit; no other lock is taken under it
 _BY_WORD: Final[Callable[[str], RateWindow]] = RateWindow  # type: ignore[assignment]  # an enum is called with a value
 _SHORTEST_WINDOW_S: Final = 1e-6  # below it, a float that holds a monotonic time of days has no digits left
@@ -88,7 +87,7 @@ class Limit:
     # -- for LimitSet ------------------------------------------------------------------------------------------
 
     def make_meter(self) -> Meter:
-        """A new meter, of which nothing is taken."""
+        """A new meter, of which nothing is taken. Raises NotImplementedError where the kind of limit has none."""
         raise NotImplementedError
 
     def bound_to(self, arbiter: AnyArbiter) -> Limit:
@@ -101,7 +100,11 @@ class Limit:
     # -- for users -----------------------------------------------------------------------------------------------
 
     def can_acquire(self, requested: float) -> bool:
-        """Whether so much is free now; nothing is taken. Those who wait in line are not looked at."""
+        """Whether so much (`requested`) is free now; nothing is taken. Those who wait in line are not looked at.
+
+        Raises:
+            ValueError: it is no number above 0.
+        """
         amount = checked_amount(self, requested)
         home = self._counted()
         return amount <= self.capacity and (home is None or home.fits(self.key, amount))
@@ -258,7 +261,16 @@ class RateLimit(Limit):
 
 class CallLimit(RateLimit):
     """So many calls in so many seconds; its key is "call_count". A request takes 1 of it without naming it, and need
-    not report that. Arguments: see `RateLimit`; the capacity is 1 or more."""
+    not report that.
+
+    Args:
+        capacity: how many calls within the window, 1 or more; `inf` for no limit.
+        window_seconds, window, per: the window, one of the three: seconds, a `RateWindow`, or a word as "minute".
+        algorithm: None: the configuration's, which is the sliding window. `RateLimit` says what there is.
+
+    Raises:
+        ValueError: a value that cannot be, none of the three windows, or several.
+    """
 
     __slots__ = ()
 

@@ -118,7 +118,16 @@ class LimitPool:
 
     def try_acquire(self, requested: Mapping[str, float] | None = None) -> Acquisition:
         """Take what is requested from the first set that has it free; never waits, passes nobody who waits.
-        `.successful` says whether. Raises ValueError as `acquire` does."""
+
+        Args:
+            requested: as for `acquire`.
+
+        Returns:
+            An acquisition; `.successful` says whether it was granted. One that was not may be used in `with` too.
+
+        Raises:
+            ValueError, TypeError: as `acquire` does.
+        """
         sets = self._in_order(requested)
         taken = take(sets, requested)
         if taken is None:
@@ -131,8 +140,19 @@ class LimitPool:
         requested: Mapping[str, float] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # as `acquire`
     ) -> Acquisition:
-        """`acquire` for coroutines: waits without holding up the loop. A task that is cancelled takes its request
-        back. Arguments, result and errors are those of `acquire`, but for DeadlockError."""
+        """`acquire` for coroutines: waits without holding up the loop. A task that is cancelled takes its request back.
+
+        Args:
+            requested: as for `acquire`.
+            timeout: seconds to wait at most; None waits as long as it takes.
+
+        Returns:
+            The acquisition, to be used in `with` or `async with`.
+
+        Raises:
+            TimeoutError, ValueError, TypeError: as `acquire` does. No DeadlockError: whether another task of this loop
+                will release is not known.
+        """
         taken = await acquire_later(self._in_order(requested), requested, timeout)
         next(self._totals)
         return taken

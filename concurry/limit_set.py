@@ -7,7 +7,6 @@ Called by: users; workers, through the LimitPool that is their `self.limits`.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf, isnan
@@ -26,10 +25,10 @@ from concurry.runtime.limiter.meter import Meter
 from concurry.runtime.limiter.owner import current_owner
 from concurry.runtime.limiter.waiting import wait
 from concurry.transports.errors import LimitTypeError, LimitValueError
+from concurry.transports.logs import log
 
 __all__ = ["LimitSet"]
 
-log = logging.getLogger("concurry")
 _MOST = sys.float_info.max
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -86,7 +85,8 @@ class LimitSet:
         config: Mapping[str, Any],
         arbiter: Callable[[Mapping[str, Meter]], AnyArbiter],
     ) -> LimitSet:
-        """The same set in another process: it asks `arbiter(...)`, by messages, what is free."""
+        """The same set in another process (`limits`, `shared`, `mode` and `config` as there): it asks `arbiter(...)`,
+        by messages, what is free."""
         made = cls.__new__(cls)
         made._set_up(limits, shared, mode, config, arbiter)
         return made
@@ -184,9 +184,16 @@ class LimitSet:
         return Acquisition(self, lease)
 
     def try_acquire(self, requested: Mapping[str, float] | None = None) -> Acquisition:
-        """Take what is requested if it is free now and nobody waits for it; never waits. `.successful` says whether.
+        """Take what is requested if it is free now and nobody waits for it; never waits.
 
-        Raises: ValueError, as `acquire` does.
+        Args:
+            requested: as for `acquire`.
+
+        Returns:
+            An acquisition; `.successful` says whether it was granted. One that was not may be used in `with` too.
+
+        Raises:
+            ValueError, TypeError: as `acquire` does.
         """
         if not requested and self._nothing is not None:
             return self._nothing
@@ -200,9 +207,19 @@ class LimitSet:
         requested: Mapping[str, float] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # as `acquire`
     ) -> Acquisition:
-        """`acquire` for coroutines: waits without holding up the loop. A task that is cancelled takes its request
-        back. Arguments, result and errors are those of `acquire`, but for DeadlockError: whether another task of this
-        loop will release is not known."""
+        """`acquire` for coroutines: waits without holding up the loop. A task that is cancelled takes its request back.
+
+        Args:
+            requested: as for `acquire`.
+            timeout: seconds to wait at most; None waits as long as it takes.
+
+        Returns:
+            The acquisition, to be used in `with` or `async with`.
+
+        Raises:
+            TimeoutError, ValueError, TypeError: as `acquire` does. No DeadlockError: whether another task of this loop
+                will release is not known.
+        """
         return await acquire_later((self,), requested, timeout)
 
     # -- looking -----------------------------------------------------------------------------------------------
@@ -249,7 +266,8 @@ class LimitSet:
     # -- for LimitPool and acquisitions --------------------------------------------------------------------------
 
     def amounts(self, requested: Mapping[str, float] | None) -> dict[str, float]:
-        """What a request takes, by key; empty where the set has no limits. Raises ValueError as `acquire` does."""
+        """What a request (`requested`) takes, by key; empty where the set has no limits. Raises ValueError as `acquire`
+        does."""
         amounts = self._implied.copy()
         named = False
         given: Any = requested
@@ -273,7 +291,7 @@ class LimitSet:
         return amounts
 
     def lease(self, requested: Mapping[str, float] | None) -> Lease | None:
-        """A new lease for a request; None where there is nothing to lease."""
+        """A new lease for what is `requested`; None where there is nothing to lease."""
         amounts = self.amounts(requested)
         return Lease(self._arbiter, amounts, current_owner.get()) if amounts else None
 
@@ -291,14 +309,14 @@ class LimitSet:
         return self._nothing or NothingToAcquire(self)
 
     def prospect(self, requested: Mapping[str, float] | None) -> tuple[int, float, float]:
-        """How soon a request would be granted; the least is the soonest."""
+        """How soon what is `requested` would be granted; the least is the soonest."""
         try:
             return self._arbiter.prospect(self.amounts(requested))
         except ValueError:
             return (0, inf, inf)  # never; whoever asks for it is told why
 
     def number(self, key: str, used: Any) -> float:
-        """A reported usage as a number."""
+        """A reported usage (`used`, of `key`) as a number."""
         return number(used, f"the usage of {key!r}")
 
     def _warn_unknown(self, key: str) -> None:

@@ -8,14 +8,35 @@ Called by: planning (what an actor runs), the handle (what can be called, and wh
 from __future__ import annotations
 
 import builtins
+import sys
 from functools import cached_property
 from typing import Any, Final
 
 from concurry.option import nearest
 
 # Whoever inherits from a class of these modules inherits helpers, not worker methods.
-_LIBRARIES: Final = frozenset({"builtins", "abc", "typing", "typing_extensions", "pydantic", "morphic", "concurry"})
+_LIBRARIES: Final = frozenset(
+    {"builtins", "abc", "typing", "typing_extensions", "pydantic", "pydantic_settings", "morphic", "concurry"}
+)
 _TAKEN: Final = ("init", "options")  # class methods of Worker, which no worker may have as methods of its own
+
+
+class Given(classmethod):  # type: ignore[type-arg]
+    """A class method that `@worker` gives to a class; no method of the worker.
+
+    `origin`: the class it was given to. A class that is made anew of the members of that one has the same object.
+    """
+
+    def __init__(self, function: Any, origin: type | None = None) -> None:
+        super().__init__(function)  # pyright: ignore[reportUnknownMemberType]
+        self.origin = origin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Given, (self.__func__,)  # pyright: ignore[reportUnknownMemberType]
+
+
+class GivenLimits:
+    """What `Worker` and `@worker` have a class say for `limits`; no attribute of the user's."""
 
 
 def method_table(cls: type) -> dict[str, bool]:
@@ -41,12 +62,13 @@ def is_async(function: Any) -> bool:
 def _is_method(cls: type, name: str) -> bool:
     owners = [owner for owner in cls.__mro__ if name in vars(owner)]
     raw = vars(owners[0])[name]
-    if isinstance(raw, (property, cached_property, type)) or name == "stop":
+    if isinstance(raw, (property, cached_property, type, Given)) or name == "stop":
         return False
     if _is_library(owners[0]):
         return False
     # A hook of a library that the user fills in, such as `model_post_init`, is the library's to call.
-    if name.startswith("model_") and any(map(_is_library, owners)):
+    hook = name.startswith(("model_", "settings_")) or any(_root(owner) == "morphic" for owner in owners)
+    if hook and any(map(_is_library, owners)):
         return False
     return callable(getattr(cls, name, None))
 
@@ -55,17 +77,60 @@ def _is_library(cls: type) -> bool:
     module = cls.__module__
     if module == "builtins":  # also what code that was run without a `__name__` says of its classes
         return getattr(builtins, cls.__name__, None) is cls
-    return module.partition(".")[0] in _LIBRARIES
+    return _root(cls) in _LIBRARIES
+
+
+def _root(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
 
 
 def refuse_taken(cls: type) -> None:
-    """Raises TypeError where a worker class defines a name that `Worker` needs for itself."""
+    """Raises TypeError where a worker class has a name of its own, also from a base, that starting it needs."""
     for name in _TAKEN:
-        if name in vars(cls):
-            raise TypeError(
-                f"{cls.__name__}: a worker cannot have a {name} of its own, since {cls.__name__}.{name}(...) starts "
-                f"workers; rename it"
-            )
+        owner = next((owner for owner in cls.__mro__ if name in vars(owner)), None)
+        if owner is None or isinstance(vars(owner)[name], Given) or _root(owner) == "concurry":
+            continue
+        where = "of its own" if owner is cls else f"of {owner.__name__}"
+        raise TypeError(
+            f"{cls.__name__}: a worker cannot have a {name} {where}, since {cls.__name__}.{name}(...) starts workers; "
+            f"rename it"
+        )
+
+
+def has_own_limits(cls: type) -> bool:
+    """Whether `limits` is the user's: an attribute or a field. What only tells type checkers of ours is none:
+    `limits: LimitPool` in a plain class, `limits: ClassVar[LimitPool]` in a dataclass or a model."""
+    for owner in cls.__mro__:
+        value = vars(owner).get("limits")
+        if value is not None and not isinstance(value, GivenLimits) and not is_slot(owner, "limits"):
+            return True
+        annotation = annotations_of(owner).get("limits")
+        if annotation is not None and not (
+            "LimitPool" in (said := str(annotation)) and ("ClassVar" in said or "limits" not in _fields(cls))
+        ):
+            return True
+    return False
+
+
+def is_slot(cls: type, name: str) -> bool:
+    """Whether the instances have a slot of that name."""
+    return any(type(vars(owner).get(name)).__name__ == "member_descriptor" for owner in cls.__mro__)
+
+
+def annotations_of(cls: type) -> dict[str, Any]:
+    """The annotations in the class's own body, by name; what they name need not exist."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
+    found: dict[str, Any] = vars(cls).get("__annotations__", {})
+    return found
+
+
+def _fields(cls: type) -> set[str]:
+    """The names that a dataclass, a pydantic model or a class of attrs takes as arguments."""
+    attrs = (field.name for field in getattr(cls, "__attrs_attrs__", ()))
+    return {*getattr(cls, "__dataclass_fields__", ()), *getattr(cls, "__pydantic_fields__", ()), *attrs}
 
 
 def ends_itself(cls: type) -> bool:
@@ -80,7 +145,9 @@ def no_such_method(cls: type, name: str, methods: Any, own: Any) -> AttributeErr
     who = cls.__name__
     if name.startswith("_"):
         return AttributeError(f"{who}: {name} is private to the worker; only its public methods can be called")
-    known = inspect.getattr_static(cls, name, None) is not None or name in getattr(cls, "__annotations__", {})
+    if name in ("init", "get_actor"):
+        return AttributeError(f"{who}: {name} is the class's, {who}.{name}(...); this is a worker that runs")
+    known = inspect.getattr_static(cls, name, None) is not None or any(name in annotations_of(it) for it in cls.__mro__)
     if known or name in getattr(cls, "model_fields", {}):
         return AttributeError(
             f"{who}: {name} is an attribute, and attributes stay in the actor. Give {who} a method that returns it, "

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeGuard, TypeVar, cast, overload
 
 from concurry.runtime.enums import ExecutionMode, NamedEnum
+from concurry.transports import logs as logs  # before an option is complained of
 
 T = TypeVar("T")
 E = TypeVar("E", bound=NamedEnum)

@@ -26,6 +26,7 @@ from concurry.options import (
     check_one,
     conflict,
     defaults_for,
+    ignored,
     known_only,
 )
 from concurry.runtime.enums import ExecutionMode
@@ -90,6 +91,11 @@ def environment_layer(environ: Mapping[str, str] | None = None) -> Layer:
     return layer
 
 
+def switched_on(variable: str) -> bool:
+    """Whether a switch of ours, such as CONCURRY_DEBUG, is set to anything but 0, false, no or off."""
+    return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
 def _variable(name: str, mode: ExecutionMode | None) -> str:
     return f"{PREFIX}{'' if mode is None else mode.value.upper() + '_'}{name.upper()}"
 
@@ -109,6 +115,9 @@ def _read(option: Option[Any], text: str) -> Any:
 
 def _no_option(variable: str, name: str, option: Option[Any] | None) -> None:
     if variable in _warned or name in CONFIGURATION_ONLY:
+        return
+    if ignored(name):
+        log.debug("%s is accepted and ignored: nothing polls", variable)
         return
     if name == "mode":
         hint = f"the mode is chosen by {PREFIX}MODE"

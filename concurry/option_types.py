@@ -7,7 +7,7 @@ Called by: whatever takes options as keywords: `def options(cls, **given: Unpack
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from concurry.runtime.enums import ExecutionMode, LoadBalancingAlgorithm, RetryAlgorithm
@@ -21,8 +21,9 @@ Mode = ExecutionMode | Literal["sync", "thread", "process", "asyncio", "ray", "a
 Balancing = LoadBalancingAlgorithm | Literal["round_robin", "least_active", "least_total", "random"] | str
 Algorithm = RetryAlgorithm | Literal["exponential", "linear", "fibonacci", "fixed"] | str
 RetryRule = type[BaseException] | Callable[..., Any]
-RetryRules = RetryRule | Iterable[RetryRule]
-Validators = Callable[..., Any] | Iterable[Callable[..., Any]]
+# Not `Iterable`, which a dict is as well: mypy could not tell which of the two a dict by method name is meant to be.
+RetryRules = RetryRule | Sequence[RetryRule] | Set[RetryRule]
+Validators = Callable[..., Any] | Sequence[Callable[..., Any]] | Set[Callable[..., Any]]
 
 
 class OptionArgs(TypedDict, total=False):

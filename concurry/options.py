@@ -349,14 +349,15 @@ def known_only(given: Mapping[str, Any], worker: str) -> dict[str, Any]:
     for name, value in given.items():
         if name in KNOWN:
             known[name] = value
-        elif _ignored(name):
+        elif ignored(name):
             log.debug("%s: %s is accepted and ignored: nothing polls", worker, name)
         else:
             raise _unknown(name, worker)
     return known
 
 
-def _ignored(name: str) -> bool:
+def ignored(name: str) -> bool:
+    """Whether it is one of the older names that belong to polling."""
     from fnmatch import fnmatchcase
 
     return any(fnmatchcase(name, pattern) for pattern in IGNORED)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from concurry.methods import ends_itself
+from concurry.methods import ends_itself, has_own_limits, is_slot
+from concurry.option_layers import switched_on
 from concurry.options import Options, cores
 from concurry.runtime.actor import building
 from concurry.runtime.balancing import BY_NAME
@@ -45,7 +46,8 @@ def make_plan(
             f"{name}: name={options.ray['name']!r} is one actor's: Ray has each name once. Leave it out, or start a "
             f"worker for each name; a pool that has a name is one of lifetime='detached'"
         )
-    transport = find(mode, concurrent=options.max_concurrency > 1)
+    width = 1 if options.on_demand else options.max_concurrency  # on demand an actor has one call, and no other
+    transport = find(mode, concurrent=width > 1)
     policies, named = _retries(options, methods, name)
     table = {
         method: Method(
@@ -58,16 +60,16 @@ def make_plan(
         for method, is_async in methods.items()
     }
     # A slot of that name is room for ours, and hides what the class gives.
-    sets_limits = options.limits is not None or not class_gives_limits or _is_slot(cls, "limits")
-    if sets_limits and _has_own_limits(cls):
+    sets_limits = options.limits is not None or not class_gives_limits or is_slot(cls, "limits")
+    if sets_limits and has_own_limits(cls):
         if options.limits is not None:
             raise TypeError(
                 f"{name} has a `limits` of its own, so the option limits=... has no place to go; rename one of the two"
             )
         sets_limits = False
     _check_room(cls, sets_limits, [m.name for m in table.values() if m.named and m.policy is not None])
-    if options.on_demand:  # elsewhere the actors are built at once, and tell
-        _check_arguments(cls, args, kwargs)
+    if options.on_demand or (not transport.direct and _only_validates(cls, kwargs)):
+        _check_arguments(cls, args, kwargs)  # else the first actors that are built tell
     limits, limits_elsewhere = _limits_makers(options, transport) if sets_limits else (None, None)
     init = Init(
         cls,
@@ -87,7 +89,7 @@ def make_plan(
         actors=options.actors,
         most_actors=options.most_actors,
         on_demand=options.on_demand,
-        max_concurrency=1 if transport.direct else options.max_concurrency,
+        max_concurrency=1 if transport.direct else width,
         lanes=_lanes(methods) if transport.apart else (),
         choose=BY_NAME[options.load_balancing.value],
         mailbox_size=options.mailbox_size,
@@ -98,7 +100,9 @@ def make_plan(
         init_timeout_s=options.init_timeout,
         exit_timeout_s=options.exit_timeout,
         most_held=_most_held(options),
-        settings=_settings(options, transport) if transport.elsewhere else {},
+        settings=_settings(options, transport, width) if transport.elsewhere else {},
+        traced=switched_on("CONCURRY_DEBUG"),
+        checks_wire=switched_on("CONCURRY_CHECK_WIRE") and not transport.elsewhere,
         future=_future(transport),
     )
     return plan, transport
@@ -131,14 +135,14 @@ def _most_held(options: Options) -> int | None:
     return max(most, options.max_concurrency)
 
 
-def _settings(options: Options, transport: Transport) -> dict[str, Any]:
+def _settings(options: Options, transport: Transport, width: int) -> dict[str, Any]:
     threads = None
     if options.limit_native_threads:
         threads = max(1, cores() // max(1, options.most_actors or 1))
     return {
         "mp_context": options.mp_context,
-        "serial": options.max_concurrency == 1,
-        "width": options.max_concurrency,
+        "serial": width == 1,
+        "width": width,
         "lend_s": transport.lend_s,
         "timed": options.call_timeout is not None,
         "ray": {name: value for name, value in options.ray.items() if value is not None},
@@ -164,20 +168,11 @@ def _limits_makers(options: Options, transport: Transport) -> tuple[Callable[[in
     return lambda index: limits_for_worker(normalised, index), elsewhere
 
 
-def _has_own_limits(cls: type) -> bool:
-    return any(
-        ("limits" in vars(owner) and not _is_slot(owner, "limits"))
-        or "limits" in vars(owner).get("__annotations__", {})
-        for owner in cls.__mro__
-        if owner.__module__ != "concurry.worker"
-    )
-
-
 def _check_room(cls: type, sets_limits: bool, named: list[str]) -> None:
     wanted = [*(["limits"] if sets_limits else []), *named]
     if not wanted or cls.__dictoffset__:
         return
-    missing = [name for name in wanted if not _is_slot(cls, name)]
+    missing = [name for name in wanted if not is_slot(cls, name)]
     if missing:
         raise TypeError(
             f"{cls.__name__}: its __slots__ leave no room for {', '.join(missing)}, which concurry sets on the "
@@ -185,8 +180,13 @@ def _check_room(cls: type, sets_limits: bool, named: list[str]) -> None:
         )
 
 
-def _is_slot(cls: type, name: str) -> bool:
-    return any(type(vars(owner).get(name)).__name__ == "member_descriptor" for owner in cls.__mro__)
+def _only_validates(cls: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether making an object of a pydantic class does nothing but check, so that it may be done here first."""
+    fields = getattr(cls, "__pydantic_fields__", None)
+    if fields is None or getattr(cls, "__pydantic_post_init__", None) is not None:
+        return False
+    makes = (getattr(field, "default_factory", None) for name, field in fields.items() if name not in kwargs)
+    return all(make in (None, list, dict, set, tuple) for make in makes)
 
 
 def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -202,10 +202,12 @@ def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]
             building.raw = None
         return
     try:
-        signature = inspect.signature(cls)
+        # What a model says of itself are its fields, which an `__init__` of its own may fill in.
+        own = getattr(cls, "__pydantic_custom_init__", False)
+        signature = inspect.signature(own_init if own else cls)
     except (TypeError, ValueError):  # a class in C, or one that hides it: its first call will tell
         return
     try:
-        signature.bind(*args, **kwargs)
+        signature.bind(*([None] if own else ()), *args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{cls.__name__}.init(): {error}") from None

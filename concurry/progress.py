@@ -209,30 +209,30 @@ class ProgressBar(Generic[T]):
                 self._drawing.update(n)
 
     def set_n(self, n: float) -> None:
-        """Set the count, and draw."""
+        """Set the count to `n`, and draw."""
         self._change(lambda it: it.update(n - it.n))
 
     def set_total(self, total: float | None) -> None:
-        """Set how many there will be (None: not known), and draw."""
+        """Set the `total`, how many there will be (None: not known), and draw."""
         total = None if total is None else _number(total)
         if self._state is RUNNING:
             self._total = total
             self._change(lambda it: it.set_total(total))
 
     def set_description(self, desc: str | None = None, refresh: bool = True) -> None:
-        """Set the text before the bar, and draw unless `refresh` is False."""
+        """Set the text before the bar to `desc`, and draw unless `refresh` is False."""
         if self._state is RUNNING:
             self._desc = desc or ""
             self._change(lambda it: it.describe(self._desc), refresh)
 
     def set_unit(self, unit: str) -> None:
-        """Set what is counted, and draw."""
+        """Set the `unit`, which is what is counted, and draw."""
         if self._state is RUNNING:
             self._unit = unit
             self._change(lambda it: setattr(it, "unit", unit))
 
     def set_postfix(self, ordered_dict: Any = None, refresh: bool = True, **values: Any) -> None:
-        """Set the values shown after the speed, and draw unless `refresh` is False."""
+        """Set the values shown after the speed (`ordered_dict`, `values` by name); draw unless `refresh` is False."""
         self._change(lambda it: it.set_postfix(ordered_dict, refresh=False, **values), refresh)
 
     def refresh(self) -> None:

@@ -14,6 +14,7 @@ Called by: pickle, through `Handle.__reduce__`; `detached`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -65,8 +66,17 @@ def address(handle: Handle[Any]) -> tuple[str, int, Options, dict[str, Any]]:
     return luggage.uid_of(handle), ticket, said, {name: getattr(plan, name) for name in _FACTS}
 
 
-def arrived(uid: str, ticket: int, cls: type[W], options: Options, facts: dict[str, Any]) -> Handle[W]:
-    """The handle in this process. Raises WorkerDiedError where the process that it came from is gone already."""
+def arrived(
+    uid: str,
+    ticket: int,
+    cls: type[W],
+    options: Options,
+    facts: dict[str, Any],
+    methods: Mapping[str, bool] | None = None,
+    kind: Any = None,
+) -> Handle[W]:
+    """The handle in this process. `methods`: those of its calls that the class does not tell. `kind`: its own class.
+    Raises WorkerDiedError where the process that it came from is gone already."""
     here: Handle[W] | None = luggage.known.get(uid)
     if here is not None:
         return here
@@ -76,9 +86,9 @@ def arrived(uid: str, ticket: int, cls: type[W], options: Options, facts: dict[s
             f"a handle of {facts['name']} has arrived after the end of the process that it came from",
             maybe_executed=False,
         )
-    methods = {name: Method(name, is_async) for name, is_async in method_table(cls).items()}
-    proxy = Proxy(message.edge, ticket, Plan(init=Init(cls), methods=methods, **facts))
-    handle = RemoteHandle(cls, options, proxy, _Hold(proxy))
+    table = {name: Method(name, is_async) for name, is_async in (methods or method_table(cls)).items()}
+    proxy = Proxy(message.edge, ticket, Plan(init=Init(cls), methods=table, **facts))
+    handle: Handle[W] = (kind or RemoteHandle)(cls, options, proxy, _Hold(proxy))
     handle.__dict__["_uid"] = uid
     luggage.known[uid] = handle
     message.keep(ticket)
@@ -106,15 +116,18 @@ class RemoteHandle(Handle[W]):
 
     def get_pool_stats(self) -> dict[str, Any]:
         """See `Handle.get_pool_stats`."""
-        return self.__dict__["_pool"].ask("get_pool_stats")  # type: ignore[no-any-return]
+        figures: dict[str, Any] = self.__dict__["_pool"].ask("get_pool_stats")
+        return figures
 
     def get_worker_stats(self, index: int) -> dict[str, Any]:
         """See `Handle.get_worker_stats`."""
-        return self.__dict__["_pool"].ask("get_worker_stats", index)  # type: ignore[no-any-return]
+        figures: dict[str, Any] = self.__dict__["_pool"].ask("get_worker_stats", index)
+        return figures
 
     def __len__(self) -> int:
         """How many actors stand ready: 0 on demand."""
-        return self.__dict__["_pool"].ask("__len__")  # type: ignore[no-any-return]
+        count: int = self.__dict__["_pool"].ask("__len__")
+        return count
 
     def __repr__(self) -> str:
         proxy: Proxy = self.__dict__["_pool"]

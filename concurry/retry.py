@@ -22,7 +22,7 @@ from concurry.runtime.retry_check import Check, compile_check, name_of
 from concurry.runtime.retry_policy import Policy
 
 if TYPE_CHECKING:
-    from concurry.option_types import Algorithm, RetryRule, RetryRules, Validators
+    from concurry.option_types import Algorithm, RetryRule
 
 log = logging.getLogger("concurry")
 
@@ -79,11 +79,11 @@ class RetryConfig:
     def __init__(
         self,
         num_retries: int = _NO_RETRIES,
-        retry_on: RetryRules | None = None,
+        retry_on: RetryRule | Iterable[RetryRule] | None = None,
         retry_algorithm: Algorithm = RetryAlgorithm.Exponential,
         retry_wait: float = 1.0,
         retry_jitter: float = 0.3,
-        retry_until: Validators | None = None,
+        retry_until: Callable[..., Any] | Iterable[Callable[..., Any]] | None = None,
     ) -> None:
         given = (num_retries, retry_on, retry_algorithm, retry_wait, retry_jitter, retry_until)
         for name, value in zip(FIELDS, given, strict=True):

@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     from concurry.waiting_items import Waiting
 
 ALL_COMPLETED = ReturnWhen.ALL_COMPLETED
+"""For `return_when`: when all have ended."""
 FIRST_COMPLETED = ReturnWhen.FIRST_COMPLETED
+"""For `return_when`: when one has ended."""
 FIRST_EXCEPTION = ReturnWhen.FIRST_EXCEPTION
+"""For `return_when`: when one has failed, or all have ended."""
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -214,7 +217,7 @@ def gather(
     recurse: bool = False,
     polling: object = None,
 ) -> Any:
-    """Wait for futures and return their results.
+    """The results of futures, waited for.
 
     Args:
         fs: a list, tuple, set, generator or other iterable of futures; a dict of them; or one future.

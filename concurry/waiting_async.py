@@ -77,7 +77,10 @@ async def async_wait(
 ) -> tuple[set[Any], set[Any]]:
     """Wait for futures to end, without blocking the event loop.
 
-    Takes what `wait` takes, and coroutines, tasks and other awaitables; a coroutine becomes a task of this loop.
+    Args:
+        fs, more: what `wait` takes, coroutines, tasks and other awaitables; a coroutine becomes a task of this loop.
+        timeout: seconds to wait at most; None waits as long as it takes.
+        return_when, progress, recurse, polling: as for `wait`.
 
     Returns:
         (done, not_done), as `wait` does; in place of a coroutine stands its task. Past the timeout nothing is
@@ -197,9 +200,13 @@ async def async_gather(
     recurse: bool = False,
     polling: object = None,
 ) -> Any:
-    """Await futures and return their results, without blocking the event loop.
+    """The results of futures, awaited without blocking the event loop.
 
-    Takes what `gather` takes, and coroutines, tasks and other awaitables; a coroutine becomes a task of this loop.
+    Args:
+        fs, more: what `gather` takes, and coroutines, tasks and other awaitables; a coroutine becomes a task of this
+            loop.
+        timeout: seconds to wait at most; None waits as long as it takes.
+        return_exceptions, iter, progress, recurse, polling: as for `gather`.
 
     Returns:
         As `gather` does. With `iter=True` an async iterator:
@@ -231,7 +238,7 @@ async def async_gather(
     finally:
         if report is not None:
             report.end(good)
-        if items is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        if items is not None:
             items.let_go()
         first = items = None  # type: ignore[assignment]  # a traceback must not keep futures alive
 

@@ -79,12 +79,12 @@ def each(items: Items, report: Reporter | None) -> Iterator[BaseFuture[Any]]:
         if report is not None and not done:
             report.at(0)
         while done:
-            leaf: BaseFuture[Any] | None = done.pop()
-            del remaining[leaf]  # type: ignore[arg-type]
+            leaf = done.pop()
+            del remaining[leaf]
             if report is not None:
                 report.at(total - len(remaining))
-            yield leaf  # type: ignore[misc]
-            leaf = None
+            yield leaf
+            del leaf
         for future in ended(remaining, items.deadline):
             del remaining[future]
             if report is not None:

@@ -88,7 +88,8 @@ class Items:
                 self.parts: list[Part] = [self._part(value) for value in values]
             else:
                 self.leaves = [value if isinstance(value, BaseFuture) else self._leaf(value) for value in values]
-                self.parts = self.leaves  # type: ignore[assignment]
+                same: list[Any] = self.leaves
+                self.parts = same
         except BaseException:
             self.cancel_tasks()
             self.let_go()
@@ -326,12 +327,12 @@ class Reporter:
 
     __slots__ = ("_bar", "_call", "_said", "_started", "_total")
 
-    def __init__(self, who: str, progress: Progress, total: int) -> None:
+    def __init__(self, who: str, progress: Progress, total: int | None) -> None:
         self._said = 0
         self._total = total
         self._started = system.now()
         self._bar: Any = None
-        self._call: Callable[[int, int, float], object] | None = None
+        self._call: Callable[[int, Any, float], object] | None = None  # the total is None where nobody knows it
         if progress is True or isinstance(progress, Mapping):
             from concurry.progress import ProgressBar
 

@@ -22,6 +22,7 @@ PUBLIC = [
     "DeadlockError",
     "EncodeError",
     "ExecutionMode",
+    "Executor",
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
     "ForkedHandleError",
@@ -48,6 +49,7 @@ PUBLIC = [
     "RetryValidationError",
     "ReturnWhen",
     "SyncFuture",
+    "TaskWorker",
     "Timer",
     "TimerError",
     "Worker",
@@ -65,8 +67,10 @@ PUBLIC = [
     "is_alive",
     "stacks",
     "stats",
+    "task",
     "temp_config",
     "wait",
+    "worker",
     "wrap_future",
 ]
 

@@ -93,7 +93,7 @@ def test_options_that_cannot_be_for_this_class(given: dict[str, Any], kind: Any,
 def test_options_on_the_class_are_checked_at_its_line() -> None:
     with pytest.raises(TypeError, match="Bad: unknown option 'max_wrokers'; did you mean 'max_workers'"):
 
-        class Bad(Worker, mode="thread", max_wrokers=2):
+        class Bad(Worker, mode="thread", max_wrokers=2):  # type: ignore[call-arg]
             pass
 
 

@@ -334,9 +334,8 @@ def test_a_class_that_starts_itself_makes_plain_objects_in_its_actors(shape: Any
 
     with Itself.init(name="n") as worker:
         assert worker.tell().result() == "n"
-    if shape is not WithNew:  # a `__new__` of the user's own comes first, and passes on what it likes
-        with Itself(name="n") as worker:
-            assert worker.tell().result() == "n"
+    with Itself(name="n") as worker:
+        assert worker.tell().result() == "n"
 
 
 def test_pydantic_checks_before_anything_is_started(start: Start) -> None:

@@ -177,7 +177,7 @@ def test_class_arguments_of_other_bases() -> None:
             if colour is not None:
                 cls.said = colour
 
-    class Both(Worker, Other, mode="thread", colour="blue"):
+    class Both(Worker, Other, mode="thread", colour="blue"):  # type: ignore[call-arg]  # to checkers they are options
         def method(self) -> int:
             return 1
 

@@ -385,12 +385,11 @@ def test_replayed_and_forged_frames_from_the_child_itself(process: Any, tmp_path
 
         wire = next(each for each in gc.get_objects() if type(each).__name__ == "Wire")
         header = msgpack.packb([parcel.REPLIES, 0, None, None, None])
-        frames = [header + msgpack.packb([1, 0, 0, "replayed"])] * count  # number 1 was replied to long ago  # pyright: ignore[reportOptionalOperand]
-        frames += [header + msgpack.packb([number, 0, 1, forged]) for number in (1, 10**9, -1, 2**60)]  # pyright: ignore[reportOptionalOperand]
-        frames += [header + msgpack.packb([number, 1, 1, forged]) for number in (1, 10**9)]  # pyright: ignore[reportOptionalOperand]
+        frames = [header + msgpack.packb([1, 0, 0, "replayed"])] * count  # number 1 was replied to long ago
+        frames += [header + msgpack.packb([number, 0, 1, forged]) for number in (1, 10**9, -1, 2**60)]
+        frames += [header + msgpack.packb([number, 1, 1, forged]) for number in (1, 10**9)]
         frames += [
-            msgpack.packb([kind, 0, None, None, None]) + msgpack.packb([1, 0, 1, forged])  # pyright: ignore[reportOptionalOperand]
-            for kind in (0, 1, 2, 9, 32)  # pyright: ignore[reportOptionalOperand]
+            msgpack.packb([kind, 0, None, None, None]) + msgpack.packb([1, 0, 1, forged]) for kind in (0, 1, 2, 9, 32)
         ]
         frames += [
             b"",
@@ -398,7 +397,7 @@ def test_replayed_and_forged_frames_from_the_child_itself(process: Any, tmp_path
             b"\x93",
             forged,
             msgpack.packb("text"),
-            header + b"\xdd\xff\xff\xff\xff",  # pyright: ignore[reportOptionalOperand]
+            header + b"\xdd\xff\xff\xff\xff",
             os.urandom(200),
         ]
         with wire._out_lock:

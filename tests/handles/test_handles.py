@@ -93,7 +93,7 @@ class Caller(Worker):
     """The one that is given handles."""
 
     def __init__(self, kept: Any = None) -> None:
-        self.kept = kept
+        self.kept: Any = kept
         self.future: Any = None
 
     def add(self, handle: Any, amount: int) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from concurry import DeadlockError, Worker, WorkerDiedError, WorkerStoppedError, gather
 from concurry.limits import CallLimit, LimitPool, LimitSet, RateLimit, ResourceLimit
 from concurry.runtime.enums import RateLimitAlgorithm
-from concurry.worker import init
+from concurry.workers import init
 
 Start = Callable[..., Any]
 Used = Callable[[LimitSet], dict[str, float]]

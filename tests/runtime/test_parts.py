@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -338,6 +339,7 @@ class AnActor:
     def __init__(self) -> None:
         self.call_waits = CallWaits()
         self.outside = 0
+        self.cut_short: Counter[str] = Counter()
 
     def __str__(self) -> str:
         return "actor"

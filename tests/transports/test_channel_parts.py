@@ -19,6 +19,7 @@ from concurry.transports.replies import Replies
 class Call:
     """A future as a channel sees it."""
 
+    name = "call"
     _veto = None
 
     def __init__(self, broken: bool = False) -> None:

@@ -346,6 +346,47 @@ def test_a_text_that_speaks_of_main_is_no_reference() -> None:
     assert result(value)[0] == value
 
 
+REFUSED = """
+import threading
+from concurry.transports import codec
+from concurry.transports.errors import EncodeError
+
+lock = threading.Lock()
+class Local:
+    def method(self):
+        return lock
+
+for value in (Local, [Local, "__main__"], {"word": "__main__", "made": Local()}):
+    try:
+        codec.pack_call("method", (value,), None)
+    except EncodeError as error:
+        print("cannot pickle '_thread.lock' object" in str(error))
+"""
+
+
+def test_a_class_of_main_that_cannot_go_by_value_is_refused_here(tmp_path: Path) -> None:
+    # The plain pickle names it, and the other side would only say that its own `__main__` has nothing of that name.
+    script = tmp_path / "script.py"
+    script.write_text(REFUSED)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["True"] * 3
+
+
+def test_what_cannot_go_by_value_and_only_speaks_of_main_goes_plainly() -> None:
+    class Once:
+        asked = 0
+
+        def __reduce__(self) -> Any:
+            Once.asked += 1
+            if Once.asked == 2:
+                raise TypeError("by value it cannot")
+            return dict, (((1, "__main__"), ("__main__", dict)),)
+
+    assert result(Once())[0] == {1: "__main__", "__main__": dict}
+    assert Once.asked == 2
+
+
 SCRIPT = """
 import enum, json, subprocess, sys
 from concurry.transports import codec
@@ -546,7 +587,7 @@ def test_pickles_that_cannot_be_read() -> None:
 
 
 def ext(code: int, data: bytes) -> bytes:
-    return bytes(msgpack.packb(msgpack.ExtType(code, data)))  # pyright: ignore[reportArgumentType]
+    return bytes(msgpack.packb(msgpack.ExtType(code, data)))
 
 
 @pytest.mark.parametrize(
@@ -572,7 +613,7 @@ def test_reading_unpickles_nothing(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "touched",)
 
     stream = pickle.dumps(Touches(), 5)
-    codec.read(msgpack.packb([1, 0, PICKLED, stream]) + msgpack.packb(["m", PICKLED, stream]))  # pyright: ignore[reportOptionalOperand]
+    codec.read(msgpack.packb([1, 0, PICKLED, stream]) + msgpack.packb(["m", PICKLED, stream]))
     with pytest.raises(ProtocolError):
-        codec.read(msgpack.packb(msgpack.ExtType(0, stream)))  # pyright: ignore[reportArgumentType]
+        codec.read(msgpack.packb(msgpack.ExtType(0, stream)))
     assert not (tmp_path / "touched").exists()

@@ -64,7 +64,7 @@ def silent_wire() -> Any:
     wire.large = 0
     wire.lender = lambda: None
     wire._out_lock = threading.Lock()
-    wire._last, wire._out = [], []
+    wire._last, wire._out, wire._spans = [], [], []
     wire.replied = wire._busy_ns = wire._told_ns = wire._held_since = 0
     wire._mean_ns, wire._flushing = 1e9, False
     return wire
