@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from concurry.methods import no_such_method
+from concurry.methods import no_such_method, shown_as_method
 from concurry.options import Options
 from concurry.runtime import shutdown
 from concurry.runtime.notifier import notifier
@@ -63,7 +63,7 @@ class Handle(Generic[W]):
             },
         }
         for name in pool.plan.methods:
-            names[name] = anchor.keeps(pool.caller(name, blocking=options.blocking))
+            names[name] = shown_as_method(cls, name, anchor.keeps(pool.caller(name, blocking=options.blocking)))
         self.__dict__.update(names)
 
     # -- calling -----------------------------------------------------------------------------------------------------

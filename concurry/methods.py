@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import sys
 from functools import cached_property
+from types import FunctionType, MethodType
 from typing import Any, Final
 
 from concurry.option import nearest
@@ -131,6 +132,19 @@ def _fields(cls: type) -> set[str]:
     """The names that a dataclass, a pydantic model or a class of attrs takes as arguments."""
     attrs = (field.name for field in getattr(cls, "__attrs_attrs__", ()))
     return {*getattr(cls, "__dataclass_fields__", ()), *getattr(cls, "__pydantic_fields__", ()), *attrs}
+
+
+def shown_as_method(cls: type, name: str, function: Any) -> Any:
+    """The function of a handle, with the docstring and the signature of its method: for `help` and editors."""
+    method: Any = getattr(cls, name, None)
+    if not isinstance(method, (FunctionType, MethodType)):
+        return function
+    raw = next(vars(owner)[name] for owner in cls.__mro__ if name in vars(owner))
+    function.__name__ = name
+    function.__qualname__ = f"{cls.__qualname__}.{name}"
+    function.__doc__ = method.__doc__
+    function.__wrapped__ = MethodType(method, cls) if raw is method else method  # bound to anything: without `self`
+    return function
 
 
 def ends_itself(cls: type) -> bool:

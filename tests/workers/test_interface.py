@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -261,3 +262,33 @@ def test_a_set_that_is_not_shared_is_none_for_a_pool(cls: Any) -> None:
         cls.options(mode="thread", max_workers=2, limits=alone).init()
     with cls.options(mode="thread", limits=alone).init() as llm:
         assert llm.kind().result() == "LimitPool"
+
+
+class Shown(Worker):
+    def plain(self, text: str, *, times: int = 1) -> str:
+        """Says it."""
+        return text * times
+
+    @classmethod
+    def of_class(cls, number: int) -> int:
+        """Of the class."""
+        return number
+
+    @staticmethod
+    def alone(number: int) -> int:
+        return number
+
+
+@pytest.mark.parametrize("mode", ["sync", "thread", "asyncio", "process"])
+def test_a_handle_shows_its_methods_as_they_are_written(mode: str) -> None:
+    """What `help`, notebooks and editors ask for."""
+    with Shown.options(mode=mode).init() as shown:
+        assert list(inspect.signature(shown.plain).parameters.values()) == list(
+            inspect.signature(Shown().plain).parameters.values()
+        )
+        assert shown.plain.__doc__ == "Says it."
+        assert list(inspect.signature(shown.of_class).parameters) == ["number"]
+        assert shown.of_class.__doc__ == "Of the class."
+        assert list(inspect.signature(shown.alone).parameters) == ["number"]
+        assert shown.plain("a", times=2).result(60) == "aa"
+        assert shown.alone(3).result(60) == shown.of_class(3).result(60) == 3
