@@ -295,6 +295,8 @@ def _values_of(who: str, fs: Any, more: tuple[Any, ...], recurse: bool) -> tuple
     if _is_mapping(fs):
         keys, values = list(fs.keys()), list(fs.values())
         if keys and all(map(_is_future, keys)) and not any(map(_is_future, values)):
+            if "gather" not in who:
+                return None, keys  # the standard library's idiom: what each future is for, by future
             raise ValueError(
                 f"{who}() waits for the values of a dict, and in this one the keys are the futures: pass them, "
                 f"{who}(futures.keys())"

@@ -8,7 +8,7 @@ So a cell that awaits calls which hang could not be interrupted at all. Here the
 of our futures is awaited: Python writes a byte where `signal.set_wakeup_fd` says, and the loop reads it.
 
 Guarantees: does nothing but in the main thread of a Jupyter kernel, and nothing where somebody has set such a
-descriptor already. It is taken back, and closed, when the last await is over.
+descriptor already, or where the loop cannot read from one. It is taken back, and closed, when the last await is over.
 Called by: `waits.waiting`, for every await of ours outside actors.
 """
 
@@ -16,18 +16,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import threading
 from collections.abc import Generator
 
+log = logging.getLogger("concurry")
+
 
 class _Waker:
-    """A pair of sockets: a signal writes to one end, the loop reads from the other."""
+    """A pair of sockets: a signal writes to one end, the loop reads from the other.
+
+    Raises:
+        NotImplementedError, OSError, ValueError: it cannot be here; nothing is left behind.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ours, self._signals = socket.socketpair()
+        try:
+            self._listen()
+        except BaseException:
+            self._ours.close()
+            self._signals.close()
+            raise
+
+    def _listen(self) -> None:
         self._ours.setblocking(False)
         self._signals.setblocking(False)
         self._loop.add_reader(self._ours, self._read)
@@ -60,12 +75,15 @@ def heard() -> Generator[None]:
         yield
         return
     if _waker is None:
-        _waker = _Waker()
+        try:
+            _waker = _Waker()
+        except (NotImplementedError, OSError, ValueError) as error:  # a loop of another kind, or no descriptor left
+            log.debug("an interrupt may not end this await: %r", error)
     _awaiting += 1
     try:
         yield
     finally:
         _awaiting -= 1
-        if _awaiting == 0:
+        if _awaiting == 0 and _waker is not None:
             _waker.close()
             _waker = None

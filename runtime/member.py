@@ -91,6 +91,10 @@ class Member:
         """The calls it has begun that have not ended, nor are counted."""
         return [call for call in self._shown() if call.running()]
 
+    def given(self) -> list[Any]:
+        """The calls that it was given and that have not ended, whether they have begun or not."""
+        return [call for call in [*(self._only or ()), *self._shown()] if not call.done()]
+
     def running(self) -> int:
         """How many methods run in it, also those that nobody waits for any more."""
         return sum(call._stage != 2 for call in self._shown())

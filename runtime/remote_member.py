@@ -58,6 +58,10 @@ class RemoteMember(Member):
         sent = [] if feed is None else [call for call in list(feed.channel.under_way.values()) if not call.done()]
         return sent[: self.pool.plan.max_concurrency]
 
+    def given(self) -> list[Any]:
+        sent = [] if self.feed is None else list(self.feed.channel.under_way.values())
+        return [call for call in [*(self._only or ()), *sent] if not call.done()]
+
     def running(self) -> int:
         return self.active
 

@@ -238,7 +238,7 @@ def cancel_unbegun(pool: Any) -> None:
     """Cancel the calls that have not begun: those that wait, and those that an actor was given and may give back."""
     if pool.forked:
         return
-    given = pool.supervisor.figures()[1]
+    given = [call for member in pool.supervisor.everybody() for call in reversed(member.given())]
     parked = [call for intake in pool.intakes for call in list(intake.parked)]
     for call in [*reversed(pool.waiting_calls()), *parked, *given]:
         if not call.running():

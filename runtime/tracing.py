@@ -6,7 +6,8 @@
 Guarantees: a line is written in one piece, and never fails a call. Whether a pool is traced is decided when it is
 planned: one that is not does nothing for it. A call has one number in the lines of its process; the line that says to
 whom it was sent tells its number there.
-Assumes: what is put in the place of a deque or dict is used by its own methods only.
+Assumes: what is put in the place of a deque or dict is used by its own methods only. `sys.stderr` takes a line without
+calling us: some lines are written under a mailbox's lock, and a pipe that is full holds up the pool.
 Called by: the pool and the actor, where their plan says so.
 """
 
@@ -35,7 +36,7 @@ def say(call: Any, who: Any, what: str) -> None:
     clock = f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now * 1000) % 1000:03}"
     try:
         sys.stderr.write(f"concurry {clock} [{os.getpid()}] {who}.{call.name}() {_label(call)}: {what}\n")
-    except (OSError, ValueError, AttributeError):  # closed, or none: nobody reads it
+    except Exception:  # closed, or none, or somebody's own that raises: nobody reads it
         return
 
 

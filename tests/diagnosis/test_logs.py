@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+import queue
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -49,15 +51,39 @@ def test_each_retry(mode: str, caplog: pytest.LogCaptureFixture) -> None:
     assert (last.worker, last.call, last.attempt) == ("Odd", "stop", None)
 
 
-def test_a_death_names_its_worker(caplog: pytest.LogCaptureFixture) -> None:
+class Heard(logging.Handler):
+    """The records of `concurry`, for who waits for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def emit(self, record: Any) -> None:
+        self._records.put(record)
+
+    def next_with(self, words: str) -> Any:
+        while words not in (record := self._records.get(timeout=60)).getMessage():
+            pass
+        return record
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    handler = Heard()
+    logging.getLogger("concurry").addHandler(handler)
+    yield handler
+    logging.getLogger("concurry").removeHandler(handler)
+
+
+def test_a_death_names_its_worker(heard: Heard) -> None:
     with Odd.options(mode="process", max_workers=2).init() as odd:
         odd.leave().exception(20)
-        found: Any = next(record for record in caplog.records if "started again" in record.getMessage())
+        found = heard.next_with("started again")  # after its calls have ended
     assert found.worker in ("Odd[0]", "Odd[1]")
     assert found.call is None
 
 
-def test_a_late_call_names_itself(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_late_call_names_itself(heard: Heard) -> None:
     class Slow(Worker):
         def hang(self) -> None:
             import threading
@@ -66,9 +92,7 @@ def test_a_late_call_names_itself(caplog: pytest.LogCaptureFixture) -> None:
 
     with Slow.options(mode="thread", call_timeout=0.05).init() as slow:
         assert isinstance(slow.hang().exception(20), TimeoutError)
-        while not caplog.records:
-            pass
-        found: Any = caplog.records[0]
+        found = heard.next_with("")
     assert (found.worker, found.call) == ("Slow", "hang")
 
 

@@ -132,6 +132,22 @@ def test_cancel_futures(apart: Any, make: Any, new_signal: Any, wait: bool) -> N
     assert running.result() == "ended"
 
 
+def test_cancel_futures_has_calls_back_that_were_sent_ahead(apart: Any, make: Any, new_signal: Any) -> None:
+    """Behind many short calls an actor elsewhere holds many at a time."""
+    begun, go_on = new_signal(apart), new_signal(apart)
+    executor = make(apart, max_workers=1, max_concurrency=1)
+    short = [executor.submit(square, n) for n in range(400)]
+    running = executor.submit(wait_for, begun, go_on)
+    behind = [executor.submit(square, n) for n in range(20)]
+    begun.wait()
+    executor.shutdown(wait=False, cancel_futures=True)
+    go_on.set()
+    concurrent.futures.wait(behind, timeout=30)
+    assert all(future.cancelled() for future in behind)
+    assert running.result() == "ended"
+    assert [future.result() for future in short] == [square(n) for n in range(400)]
+
+
 def test_shutdown_without_waiting_lets_calls_finish(apart: Any, make: Any, new_signal: Any) -> None:
     begun, go_on = new_signal(apart), new_signal(apart)
     executor = make(apart, max_workers=1, max_concurrency=1)
