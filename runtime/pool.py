@@ -85,7 +85,13 @@ class Pool:
 
     def new_member(self, index: int) -> Member:
         """One place in the pool."""
-        return Member(self, index) if self.elsewhere is None else self.elsewhere.new_member(index)
+        if self.elsewhere is not None:
+            return self.elsewhere.new_member(index)
+        member = Member(self, index)
+        if self.plan.on_demand and self.plan.most_actors == 1:  # one after the other: each is the only one in its time
+            for intake in self.intakes:
+                intake.sole = member
+        return member
 
     def intake_of(self, name: str) -> Intake:
         """Where the calls of a method come in."""

@@ -69,6 +69,8 @@ class Spawner:
                 return
 
     def _start(self, call: Any) -> None:
+        if call.done():  # cancelled while it waited: no actor for it
+            return
         with self._lock:
             self.active += 1
             self.total += 1

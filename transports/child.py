@@ -17,10 +17,11 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
 from typing import Any, NoReturn
 
-from concurry.transports import room
+from concurry.transports import nesting, room
 from concurry.transports.control import CONNECTED, RIVAL, UNBUILT, Control, read_memory
 from concurry.transports.stacks import STACKS_SIGNAL
 
@@ -143,7 +144,9 @@ def _settle_in(boot: dict[str, Any], *, forked: bool) -> None:
     except OSError:  # it was deleted, or is another's: the parent has it open still, we cannot
         sys.stderr.write(f"{boot['title']}: its working directory {os.fsdecode(boot['folder'])} cannot be entered\n")
     sys.argv = [*map(heard, boot["argv"])]
+    nesting.level = boot["level"]
     set_title(boot["title"])
+    threading.current_thread().name = boot["title"]  # as a thread's on which an actor runs, for %(threadName)s
 
 
 def heard(told: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import zmq
 
-from concurry.transports import parcel
+from concurry.transports import nesting, parcel
 from concurry.transports.nursery import import_path
 
 
@@ -72,6 +72,7 @@ class Gate:
         """What a child is told first: how to connect, and this process's surroundings of now."""
         return {
             "who": job.who,
+            "level": nesting.level + 1,
             "title": job.name,
             "parent": os.getpid(),
             "user": self._user.encode(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from concurry.transports import codec, hub
+from concurry.transports import codec, hub, nesting
 from concurry.transports.base import Channel, Job, Transport
 from concurry.transports.process_channel import ProcessChannel
 
@@ -31,6 +31,7 @@ class ProcessTransport(Transport):
                 f"{job.who}: mode='process' needs Linux (it waits for pidfds and lends memfds). Use mode='thread', or "
                 f"concurrent.futures.ProcessPoolExecutor for calls that compute"
             )
+        nesting.refuse_in_import(job.who)
         at = hub.retain()
         try:
             channel = ProcessChannel(job, at)

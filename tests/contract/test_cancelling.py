@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -214,3 +215,24 @@ def test_a_callback_may_submit(start: Start, new_signal: Any) -> None:
     worker.run(1).add_done_callback(callback)
     told.wait()
     assert later[0].result() == 2
+
+
+class CountsItself(Holds):
+    made: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made.append(1)
+
+
+def test_a_cancelled_call_on_demand_has_no_actor() -> None:
+    CountsItself.made.clear()
+    with CountsItself.options(mode="thread", on_demand=True, max_workers=1).init() as worker:
+        began, go = threading.Event(), threading.Event()
+        held = worker.hold(began, go)
+        began.wait()
+        waiting = [worker.run(number) for number in range(20)]
+        assert all(call.cancel() for call in waiting[:-1])
+        go.set()
+        assert (held.result(), waiting[-1].result()) == ("held", 19)
+    assert len(CountsItself.made) == 2

@@ -72,3 +72,27 @@ def test_a_callback_waits_for_a_lost_call(tmp_path: Path, retry_on: list[Any]) -
         worker.ping().add_done_callback(wait_for_another)
         assert done.wait(60)
     assert [type(error).__name__ for error in said] == ["WorkerDiedError" if retry_on == [ValueError] else "NoneType"]
+
+
+STARTS_AS_IT_IS_IMPORTED = """
+import sys
+from pathlib import Path
+folder = Path(sys.argv[0]).parent
+(folder / "starts_one.py").write_text('''
+from concurry import task
+@task(mode="process")
+def f(x): return x + 1
+AT_IMPORT = f(1).result(60)
+''')
+sys.path.insert(0, str(folder))
+try:
+    import starts_one
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_a_module_that_starts_processes_as_it_is_imported_makes_no_chain(script: Any) -> None:
+    """Each process would import it, and start the next one, for ever."""
+    ended = script(STARTS_AS_IT_IS_IMPORTED).finish(timeout=60)
+    assert "no process is started here, while starts_one is imported in a process" in ended.out, ended.err
