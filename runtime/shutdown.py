@@ -207,8 +207,13 @@ def _given_up(plan: Plan, member: Any, call: Any, more: str) -> BaseException:
 
 def drain(pool: Any) -> None:
     """Let accepted calls finish, then end the actors. Nobody waits."""
-    if pool.transport.direct:
-        stop(pool, 0.0)
+    if pool.transport.direct:  # what runs there runs in its caller's thread, and nothing waits
+        pool.supervisor.close()
+        close_intakes(pool)
+        for member in pool.supervisor.everybody():
+            if member.channel is not None:
+                member.channel.give(None)
+        pool.supervisor.finish_if_over()
         return
     pool.supervisor.draining = True
     for intake in pool.intakes:

@@ -42,7 +42,8 @@ class Replies:
 
     Args:
         who: for messages. pull: the socket, owned from now on. under_way: the channel's calls by number.
-        told: `Job.replied`, without the channel.
+        told: `Job.replied`, without the channel. ends: told of each call that is replied to, by its number, while its
+            place on the board is its own; None: nobody asks.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Replies:
         edge: Callable[[], Any],
         kept: Callable[[], bytes],
         ask_again: Callable[[], None],
+        ends: Callable[[int, Any], None] | None = None,
     ) -> None:
         self.dropped = 0
         self.pull = pull
@@ -65,6 +67,7 @@ class Replies:
         self._edge = edge  # along which handles come
         self._kept = kept
         self._ask_again = ask_again
+        self._ends = ends
         self._lost = False  # whether a message may have been lost by one who led
         self._only = [(pull, IN)]
         self._turn = allocate_lock()  # whose turn it is to receive; protects the socket and the inbox
@@ -136,6 +139,8 @@ class Replies:
                 if call is None:
                     self.dropped += 1
                 else:
+                    if self._ends is not None:
+                        self._ends(number, call)
                     ended.append((call, status, how, body, buffers, ns))
                     under_way.pop(number, None)
         finally:  # also those before an item that is none
@@ -239,7 +244,7 @@ class Replies:
 
 
 def _milliseconds(seconds: float) -> int:
-    return min(int(seconds * 1000) + 1, _LONGEST_MS)
+    return int(min(seconds * 1000 + 1, _LONGEST_MS))
 
 
 _ONE = (1).to_bytes(8, "little")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -162,6 +163,20 @@ def test_wait_for_cancels_a_running_async_method(start: Start, new_signal: Any) 
     if began.happened():
         ended.wait()
     assert worker.run(2).result() == 2
+
+
+def test_a_timeout_without_end(start: Start, way: Any, new_signal: Any) -> None:
+    worker = start(Holds)
+    if not way.background:
+        assert worker.run(1).result(math.inf) == 1
+        return
+    began, go = new_signal(), new_signal()
+    held = worker.hold(began, go)
+    began.wait()
+    letting = threading.Thread(target=go.set)
+    letting.start()
+    assert held.result(math.inf) == "held"
+    letting.join()
 
 
 def test_result_with_a_timeout_leaves_the_call_alone(start: Start, way: Any, new_signal: Any) -> None:

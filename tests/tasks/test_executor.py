@@ -328,6 +328,21 @@ def test_a_call_that_comes_while_it_is_shut_down(apart: Any, make: Any, submit: 
     executor.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("by_place", "shown"),
+    [
+        ((2,), "Executor(2): options go by keyword; say Executor(mode='thread', max_workers=2)"),
+        (("process",), "Executor('process'): options go by keyword; say Executor(mode='process')"),
+        (("process", 3), "Executor('process', 3): options go by keyword; say Executor(mode='process', max_workers=3)"),
+        ((None,), "Executor(None): options go by keyword; say Executor(mode='thread')"),
+    ],
+)
+def test_options_by_place_are_shown_by_keyword(by_place: Any, shown: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        Executor(*by_place)
+    assert str(caught.value) == shown
+
+
 def test_a_lazy_map_ends_with_its_executor(way: Any, make: Any) -> None:
     executor = make(way)
     results = executor.map(square, itertools.count(), buffersize=2)
@@ -342,7 +357,7 @@ def test_options() -> None:
         Executor(mode="thread", blocking=True)
     with pytest.raises(TypeError, match="unknown option 'max_worker'"):
         Executor(mode="thread", max_worker=2)  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match="mode parameter is required"):
+    with pytest.raises(ValueError, match=r"mode parameter is required: say Executor\(mode='thread'\) \(or 'asyncio'"):
         Executor()
     with Executor(mode="thread", max_workers=3) as executor:
         assert executor._max_workers == 3  # others that take executors read it
@@ -366,3 +381,19 @@ def test_one_may_be_subclassed() -> None:
     with Counting(mode="sync") as executor:
         assert executor.submit(square, 2).result() == 4
         assert executor.count == 1
+
+
+def test_in_sync_mode_a_shutdown_waits_for_the_calls_of_other_threads() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    executor = Executor(mode="sync")
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        running = threads.submit(executor.submit, wait_for, begun, go_on)
+        begun.wait()
+        executor.shutdown(wait=False)
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            executor.submit(square, 2)
+        ending = threads.submit(executor.shutdown)
+        assert not ending.done()
+        go_on.set()
+        assert running.result().result() == "ended"
+        ending.result()
