@@ -12,8 +12,9 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, ParamSpec, TypeVar, overload
 
+from concurry.option_hints import by_keyword
 from concurry.options import check, cores
 from concurry.runtime import shutdown
 from concurry.runtime.plan import Plan
@@ -39,19 +40,27 @@ class Executor(concurrent.futures.Executor):
     """An executor of functions in any mode: `Executor(mode="process", max_workers=4)`.
 
     Args:
+        by_place: nothing may be: `Executor(4)` is an error that shows the keyword form.
         given: options, by keyword, as for `Worker.options`; in options by method name its calls are "submit".
 
     Raises:
-        TypeError: an unknown option. ValueError: an option that cannot have this value; no mode.
+        TypeError: an unknown option, or one that is not given by keyword. ValueError: an option that cannot have this
+            value; no mode.
     """
 
-    def __init__(self, **given: Unpack[OptionArgs]) -> None:
+    def __init__(self, *by_place: Never, **given: Unpack[OptionArgs]) -> None:
+        if by_place:
+            raise by_keyword("Executor", by_place)
         checked = check(given, worker="Executor")
         if checked.get("blocking"):
             raise ValueError("Executor: its submit() returns futures, so blocking=True cannot be; use a TaskWorker")
         self._over: Any = False  # a call asks twice, and it may have changed: no checker knows better
         self._handle: TaskHandle[..., Any] = launch(
-            TaskWorker, {**checked, "blocking": False}, name="Executor", anchor=QuietAnchor
+            TaskWorker,
+            {**checked, "blocking": False},
+            name="Executor",
+            say_mode="Executor(mode='thread')",
+            anchor=QuietAnchor,
         )
         self._submit: Callable[..., Any] = self._handle.__dict__["submit"]
         plan: Plan = self._handle.__dict__["_pool"].plan
@@ -107,13 +116,45 @@ class Executor(concurrent.futures.Executor):
         return future
 
     @overload
-    def map(self, fn: Task[..., R], *iterables: Iterable[Any], **how: Unpack[MapArgs]) -> Iterator[R]: ...
-    @overload
     def map(
-        self, fn: Callable[..., Coroutine[Any, Any, R]], *iterables: Iterable[Any], **how: Unpack[MapArgs]
+        self,
+        fn: Task[..., R],
+        *iterables: Iterable[Any],
+        return_exceptions: Literal[False] = ...,
+        **how: Unpack[MapArgs],
     ) -> Iterator[R]: ...
     @overload
-    def map(self, fn: Callable[..., R], *iterables: Iterable[Any], **how: Unpack[MapArgs]) -> Iterator[R]: ...
+    def map(
+        self, fn: Task[..., R], *iterables: Iterable[Any], return_exceptions: bool, **how: Unpack[MapArgs]
+    ) -> Iterator[R | BaseException]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        *iterables: Iterable[Any],
+        return_exceptions: Literal[False] = ...,
+        **how: Unpack[MapArgs],
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        *iterables: Iterable[Any],
+        return_exceptions: bool,
+        **how: Unpack[MapArgs],
+    ) -> Iterator[R | BaseException]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        return_exceptions: Literal[False] = ...,
+        **how: Unpack[MapArgs],
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self, fn: Callable[..., R], *iterables: Iterable[Any], return_exceptions: bool, **how: Unpack[MapArgs]
+    ) -> Iterator[R | BaseException]: ...
     def map(
         self,
         fn: Callable[..., Any],
@@ -122,6 +163,7 @@ class Executor(concurrent.futures.Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
         progress: Progress = None,
+        return_exceptions: bool = False,
     ) -> Iterator[Any]:
         """Run a function over iterables, as Python's `map`: the results in order. See `TaskHandle.map`.
 
@@ -132,6 +174,7 @@ class Executor(concurrent.futures.Executor):
             buffersize: how many calls may be open. None: all at once where every iterable has a length, as in the
                 standard library; else it is read no further than some calls ahead, see `TaskHandle.map`.
             progress: True, a dict of ProgressBar options, or a function of (completed, total, elapsed seconds).
+            return_exceptions: an exception takes the place of its item's result, and all the others are run.
 
         Returns:
             An iterator of the results. The first calls begin now.
@@ -139,11 +182,21 @@ class Executor(concurrent.futures.Executor):
         Raises:
             RuntimeError: after `shutdown`. TypeError, ValueError: an argument that cannot be.
             TimeoutError: from the iterator, when the time is over.
-            Exception: from the iterator, what the function raised, after the results before it.
+            Exception: from the iterator, what the function raised, after the results before it (unless
+                `return_exceptions`), or what an iterable did.
         """
         if self._over:
             raise RuntimeError(_SHUT_DOWN)
-        return mapped(self._handle, (fn, *iterables), timeout, chunksize, buffersize, progress, guard=self._guarded)
+        return mapped(
+            self._handle,
+            (fn, *iterables),
+            timeout,
+            chunksize,
+            buffersize,
+            progress,
+            return_exceptions,
+            guard=self._guarded,
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; those that were accepted are run, and then the actors end. Idempotent.

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from concurry.option import Option, nearest
+from concurry.option_hints import SAY_MODE
 from concurry.option_ray import RAY
 from concurry.options import (
     CONFIGURATION_ONLY,
@@ -161,10 +162,11 @@ def gather(
     auto: Callable[[], ExecutionMode] | None,
     methods: Collection[str] | None,
     defaults: Callable[[ExecutionMode, bool], Mapping[str, Any]] = defaults_for,
+    say_mode: str = SAY_MODE,
 ) -> Gathered:
     """See `Options.resolve`."""
     layers = [layer if isinstance(layer, Layer) else known_only(layer, worker) for layer in layers]
-    mode, rank = _mode(layers, worker, auto)
+    mode, rank = _mode(layers, worker, auto, say_mode)
     parts = _parts(layers, mode, worker)
     found: dict[str, tuple[Any, int] | None] = {"mode": (mode, rank)}
     first = found["on_demand"] = _find("on_demand", parts, mode, False, worker)  # others depend on it
@@ -188,7 +190,7 @@ def gather(
 
 
 def _mode(
-    layers: Iterable[Mapping[str, Any]], worker: str, auto: Callable[[], ExecutionMode] | None
+    layers: Iterable[Mapping[str, Any]], worker: str, auto: Callable[[], ExecutionMode] | None, say_mode: str
 ) -> tuple[ExecutionMode, int]:
     for rank, layer in enumerate(layers):
         origin = layer.origin("mode", None) if isinstance(layer, Layer) else ""
@@ -201,8 +203,8 @@ def _mode(
             mode = ExecutionMode(auto())
         return mode, rank
     raise ValueError(
-        f"{worker}: mode parameter is required: say .options(mode='thread') (or 'asyncio', 'sync', 'process', 'ray', "
-        f"'auto'), put it on the class, or set {PREFIX}MODE"
+        f"{worker}: mode parameter is required: say {say_mode} (or 'asyncio', 'sync', 'process', 'ray', 'auto'), or "
+        f"set {PREFIX}MODE"
     )
 
 

@@ -8,7 +8,7 @@ Called by: whatever takes options as keywords: `def options(cls, **given: Unpack
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 from concurry.runtime.enums import ExecutionMode, LoadBalancingAlgorithm, RetryAlgorithm
 
@@ -20,10 +20,41 @@ if TYPE_CHECKING:
 Mode = ExecutionMode | Literal["sync", "thread", "process", "asyncio", "ray", "auto"] | str
 Balancing = LoadBalancingAlgorithm | Literal["round_robin", "least_active", "least_total", "random"] | str
 Algorithm = RetryAlgorithm | Literal["exponential", "linear", "fibonacci", "fixed"] | str
-RetryRule = type[BaseException] | Callable[..., Any]
+
+
+class _More(Protocol):
+    def __call__(self, subject: Any, /, **context: Any) -> Any: ...
+
+
+class _MoreAndOne(Protocol):
+    def __call__(self, subject: Any, one: Any, /, **context: Any) -> Any: ...
+
+
+class _MoreAndTwo(Protocol):
+    def __call__(self, subject: Any, one: Any, two: Any, /, **context: Any) -> Any: ...
+
+
+class _AnyOther(Protocol):
+    @property
+    def __call__(self) -> Callable[..., Any]: ...
+
+
+# A function of a result or an exception; it takes what it names. `Callable[..., Any]` says the same, but under it
+# pyright's strict mode flags every lambda, whose parameters it then does not know. Of these it takes the one that looks
+# as the lambda does, and its parameters are Any; the last one is whatever can be called.
+Condition = (
+    Callable[[Any], Any]
+    | Callable[[Any, Any], Any]
+    | Callable[[Any, Any, Any], Any]
+    | _More
+    | _MoreAndOne
+    | _MoreAndTwo
+    | _AnyOther
+)
+RetryRule = type[BaseException] | Condition
 # Not `Iterable`, which a dict is as well: mypy could not tell which of the two a dict by method name is meant to be.
 RetryRules = RetryRule | Sequence[RetryRule] | Set[RetryRule]
-Validators = Callable[..., Any] | Sequence[Callable[..., Any]] | Set[Callable[..., Any]]
+Validators = Condition | Sequence[Condition] | Set[Condition]
 
 
 class OptionArgs(TypedDict, total=False):

@@ -19,7 +19,8 @@ from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeGuard
 
 from concurry import option as check_for
-from concurry.option import UNSAID, Option, is_mapping, nearest
+from concurry.option import UNSAID, Option, is_mapping
+from concurry.option_hints import SAY_MODE, unknown
 from concurry.option_ray import RAY
 from concurry.runtime.enums import ExecutionMode, LoadBalancingAlgorithm, RetryAlgorithm
 
@@ -48,7 +49,12 @@ class Options:
     mode = Option[ExecutionMode](
         check_for.one_of(ExecutionMode), UNSAID, "a mode", "where the actor runs; auto: by the class's methods"
     )
-    on_demand = Option(check_for.flag, False, "True or False", "an actor per call, ended after it; not sync, asyncio")
+    on_demand = Option(
+        check_for.flag,
+        False,
+        "True or False",
+        "an actor per call, ended after it; not sync, asyncio. `@task` has True where nobody says it",
+    )
     max_workers = Option(
         check_for.count(0),
         1,
@@ -190,6 +196,7 @@ class Options:
         auto: Callable[[], ExecutionMode] | None = None,
         methods: Collection[str] | None = None,
         defaults: Callable[[ExecutionMode, bool], Mapping[str, Any]] | None = None,
+        say_mode: str = SAY_MODE,
     ) -> Options:
         """Bring together what was said, the strongest first.
 
@@ -200,6 +207,7 @@ class Options:
             auto: chooses the mode where it is "auto"; it knows the class.
             methods: the worker's methods; a `call_timeout` for any other is refused. None: not checked.
             defaults: what holds where no layer says anything, by mode and on_demand; `defaults_for` if None.
+            say_mode: how the mode is said of such a worker, for the message where nobody has said one.
 
         Raises:
             TypeError: an unknown option.
@@ -207,7 +215,8 @@ class Options:
         """
         from concurry.option_layers import gather  # it reads the table below
 
-        return cls(*gather(layers, worker=worker, auto=auto, methods=methods, defaults=defaults or defaults_for))
+        base = defaults or defaults_for
+        return cls(*gather(layers, worker=worker, auto=auto, methods=methods, defaults=base, say_mode=say_mode))
 
     @property
     def actors(self) -> int:
@@ -295,7 +304,7 @@ def check_one(name: str, value: Any, *, worker: str = "worker", origin: str = ""
     """
     option = KNOWN.get(name)
     if option is None:
-        raise _unknown(name, worker)
+        raise unknown(name, worker, TABLE, RAY, CONFIGURATION_ONLY)
     if value is None and not option.takes_none:
         return None
     try:
@@ -352,7 +361,7 @@ def known_only(given: Mapping[str, Any], worker: str) -> dict[str, Any]:
         elif ignored(name):
             log.debug("%s: %s is accepted and ignored: nothing polls", worker, name)
         else:
-            raise _unknown(name, worker)
+            raise unknown(name, worker, TABLE, RAY, CONFIGURATION_ONLY)
     return known
 
 
@@ -361,30 +370,6 @@ def ignored(name: str) -> bool:
     from fnmatch import fnmatchcase
 
     return any(fnmatchcase(name, pattern) for pattern in IGNORED)
-
-
-_OTHER_WORDS: Final[Mapping[str, str]] = {  # what other libraries call it
-    "concurrency": "max_concurrency",
-    "max_retries": "num_retries",
-    "retries": "num_retries",
-    "timeout": "call_timeout",
-    "workers": "max_workers",
-    "num_workers": "max_workers",
-    "n_jobs": "max_workers",
-    "queue_size": "mailbox_size",
-}
-
-
-def _unknown(name: str, worker: str) -> TypeError:
-    if name in CONFIGURATION_ONLY:
-        hint = f"it is a setting of the configuration: global_config.defaults.{name}"
-    elif name == "auto_init":
-        hint = "it belongs on the class: class W(Worker, auto_init=True) or @worker(auto_init=True)"
-    elif near := _OTHER_WORDS.get(name) or nearest(name, KNOWN):
-        hint = f"did you mean {near!r}?"
-    else:
-        hint = f"there are {', '.join(TABLE)}, and Ray's own: {', '.join(RAY)}"
-    return TypeError(f"{worker}: unknown option {name!r}; {hint}")
 
 
 def cores() -> int:

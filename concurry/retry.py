@@ -22,7 +22,7 @@ from concurry.runtime.retry_check import Check, compile_check, name_of
 from concurry.runtime.retry_policy import Policy
 
 if TYPE_CHECKING:
-    from concurry.option_types import Algorithm, RetryRule
+    from concurry.option_types import Algorithm, Condition, RetryRule
 
 log = logging.getLogger("concurry")
 
@@ -83,7 +83,7 @@ class RetryConfig:
         retry_algorithm: Algorithm = RetryAlgorithm.Exponential,
         retry_wait: float = 1.0,
         retry_jitter: float = 0.3,
-        retry_until: Callable[..., Any] | Iterable[Callable[..., Any]] | None = None,
+        retry_until: Condition | Iterable[Condition] | None = None,
     ) -> None:
         given = (num_retries, retry_on, retry_algorithm, retry_wait, retry_jitter, retry_until)
         for name, value in zip(FIELDS, given, strict=True):

@@ -86,69 +86,77 @@ def _with_limits(limits: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
 # -- several items in one call ---------------------------------------------------------------------------------------
 
 
-class Broken:
-    """What comes back for items of which one failed: the results before it, and its exception, whole in any process."""
+class Failed:
+    """What comes back in the place of a result: the exception of an item, whole in any process."""
 
-    def __init__(self, results: list[Any], error: BaseException) -> None:
-        self.results = results
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
     def __reduce__(self) -> tuple[Any, ...]:
         from concurry.transports.codec_exceptions import describe
 
-        return _broken, (self.results, describe(self.error, "map()"))
+        return _failed_there, (describe(self.error, "map()"),)
 
 
-def _broken(results: list[Any], described: bytes) -> Broken:
+def _failed_there(described: bytes) -> Failed:
     from concurry.transports.codec_exceptions import rebuild
 
-    return Broken(results, rebuild(described))
+    return Failed(rebuild(described))
 
 
-def _failed(results: list[Any], error: Exception) -> Broken:
+def _failed(error: Exception) -> Failed:
     cut_ours(error)
-    return Broken(results, error)
+    return Failed(error)
 
 
-def _chunk(brings: Any, bound: Any, fn: Any, items: list[tuple[Any, ...]]) -> Any:
+# `go_on`: items after one that failed are run as well; else the results end with it.
+
+
+def _chunk(brings: Any, bound: Any, fn: Any, items: list[tuple[Any, ...]], go_on: bool = False) -> Any:
     run = bound if fn is None else partial(brings, fn)
     results: list[Any] = []
     for number, args in enumerate(items):
         try:
             result = run(*args)
         except Exception as error:  # a BaseException is the whole call's
-            return _failed(results, error)
+            results.append(_failed(error))
+            if go_on:
+                continue
+            return results
         if result.__class__ in UNSETTLED:  # the loop runs what is returned
-            return _settled(run, results, result, items[number + 1 :])
+            return _settled(run, results, result, items[number + 1 :], go_on)
         results.append(result)
     return results
 
 
-async def _chunk_async(brings: Any, bound: Any, fn: Any, items: list[tuple[Any, ...]]) -> Any:
+async def _chunk_async(brings: Any, bound: Any, fn: Any, items: list[tuple[Any, ...]], go_on: bool = False) -> Any:
     run = bound if fn is None else partial(brings, fn)
     results: list[Any] = []
     for args in items:
         try:
             results.append(await run(*args))
         except Exception as error:  # as above
-            return _failed(results, error)
+            results.append(_failed(error))
+            if not go_on:
+                break
     return results
 
 
-async def _settled(run: Any, results: list[Any], result: Any, rest: list[tuple[Any, ...]]) -> Any:
+async def _settled(run: Any, results: list[Any], result: Any, rest: list[tuple[Any, ...]], go_on: bool) -> Any:
     """Go on where a plain function has returned what is no result yet."""
-    at = iter(rest)
-    try:
-        while True:
-            if result.__class__ in GENERATORS:
-                raise refuse_generator(result, "map(): the function")
-            results.append(await result if isinstance(result, Coroutine) else result)
-            args = next(at, None)
-            if args is None:
-                return results
-            result = run(*args)
-    except Exception as error:  # as above
-        return _failed(results, error)
+    for number in range(len(rest) + 1):
+        try:
+            got: Any = run(*rest[number - 1]) if number else result
+            if got.__class__ in GENERATORS:
+                raise refuse_generator(got, "map(): the function")
+            results.append(await got if isinstance(got, Coroutine) else got)
+        except Exception as error:  # as above
+            results.append(_failed(error))
+            if not go_on:
+                break
+    return results
 
 
 # -- how functions travel --------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, TypeVar, overload
 
 from concurry import config, declared, task_calls
 from concurry.handle import Anchor, Handle
@@ -88,16 +88,59 @@ class TaskHandle(Handle["TaskWorker"], Generic[P, R]):
         """Run the bound function with these arguments, also where the first of them is a function."""
         return self._call(*args, **kwargs)
 
-    @overload
-    def map(self, fn: Task[..., R2], /, *iterables: Iterable[Any], **how: Unpack[MapArgs]) -> Iterator[R2]: ...
+    # The first of each two is what `return_exceptions` leaves alone.
     @overload
     def map(
-        self, fn: Callable[..., Coroutine[Any, Any, R2]], /, *iterables: Iterable[Any], **how: Unpack[MapArgs]
+        self,
+        fn: Task[..., R2],
+        /,
+        *iterables: Iterable[Any],
+        return_exceptions: Literal[False] = ...,
+        **how: Unpack[MapArgs],
     ) -> Iterator[R2]: ...
     @overload
-    def map(self, fn: Callable[..., R2], /, *iterables: Iterable[Any], **how: Unpack[MapArgs]) -> Iterator[R2]: ...
+    def map(
+        self, fn: Task[..., R2], /, *iterables: Iterable[Any], return_exceptions: bool, **how: Unpack[MapArgs]
+    ) -> Iterator[R2 | BaseException]: ...
     @overload
-    def map(self, *iterables: Iterable[Any], **how: Unpack[MapArgs]) -> Iterator[R]: ...
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, R2]],
+        /,
+        *iterables: Iterable[Any],
+        return_exceptions: Literal[False] = ...,
+        **how: Unpack[MapArgs],
+    ) -> Iterator[R2]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, R2]],
+        /,
+        *iterables: Iterable[Any],
+        return_exceptions: bool,
+        **how: Unpack[MapArgs],
+    ) -> Iterator[R2 | BaseException]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., R2],
+        /,
+        *iterables: Iterable[Any],
+        return_exceptions: Literal[False] = ...,
+        **how: Unpack[MapArgs],
+    ) -> Iterator[R2]: ...
+    @overload
+    def map(
+        self, fn: Callable[..., R2], /, *iterables: Iterable[Any], return_exceptions: bool, **how: Unpack[MapArgs]
+    ) -> Iterator[R2 | BaseException]: ...
+    @overload
+    def map(
+        self, *iterables: Iterable[Any], return_exceptions: Literal[False] = ..., **how: Unpack[MapArgs]
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self, *iterables: Iterable[Any], return_exceptions: bool, **how: Unpack[MapArgs]
+    ) -> Iterator[R | BaseException]: ...
     def map(
         self,
         *args: Any,
@@ -105,6 +148,7 @@ class TaskHandle(Handle["TaskWorker"], Generic[P, R]):
         chunksize: int = 1,
         buffersize: int | None = None,
         progress: Progress = None,
+        return_exceptions: bool = False,
     ) -> Iterator[Any]:
         """Run a function over iterables, as Python's `map`: the results in order, up to the shortest iterable's end.
 
@@ -116,6 +160,8 @@ class TaskHandle(Handle["TaskWorker"], Generic[P, R]):
                 length and the mailbox no bound; else two for each call that can run at one time, and at least 64.
             progress: True, or a dict of ProgressBar options; or a function, called with (completed, total, elapsed
                 seconds), where the total may be None. Counts the results that were taken.
+            return_exceptions: an exception takes the place of its item's result, and all the others are run. A call
+                that fails as a whole, as with its worker's death, gives its exception for each item of its chunk.
 
         Returns:
             An iterator of the results. The first calls begin now. Closing or dropping it once begun cancels the rest.
@@ -123,9 +169,10 @@ class TaskHandle(Handle["TaskWorker"], Generic[P, R]):
         Raises:
             TypeError, ValueError: there is no function; a number that cannot be.
             TimeoutError: from the iterator, when the time is over.
-            Exception: from the iterator, what the function raised, after the results before it; it ends there.
+            Exception: from the iterator, what the function raised, after the results before it (unless
+                `return_exceptions`), or what an iterable did; it ends there.
         """
-        return mapped(self, args, timeout, chunksize, buffersize, progress)
+        return mapped(self, args, timeout, chunksize, buffersize, progress, return_exceptions)
 
     def _functions(self) -> dict[Any, Any]:
         from concurry.task_worker import TaskWorker
@@ -151,6 +198,7 @@ def mapped(
     chunksize: int,
     buffersize: int | None,
     progress: Progress,
+    return_exceptions: bool,
     guard: Callable[..., Any] | None = None,
 ) -> Iterator[Any]:
     """See `TaskHandle.map`. `guard(call, *args)`: makes each call, if anybody else is to."""
@@ -168,12 +216,14 @@ def mapped(
     most = buffersize
     if most is None and (not source.is_sized or plan.mailbox_size is not None):
         most = task_map.default_buffersize(plan, direct=pool.transport.direct)
-    submit = _for_map(handle, fn, guard, chunked=chunksize > 1)
-    return task_map.results(submit, source, most=most, chunked=chunksize > 1, timeout=timeout, progress=progress)
+    submit = _for_map(handle, fn, guard, chunked=source.chunked, go_on=return_exceptions)
+    return task_map.results(
+        submit, source, most=most, timeout=timeout, progress=progress, return_exceptions=return_exceptions
+    )
 
 
 def _for_map(
-    handle: TaskHandle[..., Any], fn: Any, guard: Callable[..., Any] | None, *, chunked: bool
+    handle: TaskHandle[..., Any], fn: Any, guard: Callable[..., Any] | None, *, chunked: bool, go_on: bool
 ) -> Callable[[Any], Any]:
     """What makes one call of an item, or of a chunk of them."""
     pool, bound = handle.__dict__["_pool"], handle.__dict__["_bound"]
@@ -190,7 +240,7 @@ def _for_map(
     if guard is not None:
         call = partial(guard, call)
     if chunked:
-        return lambda items: call(fn, items)
+        return (lambda items: call(fn, items, True)) if go_on else (lambda items: call(fn, items))
     if fn is None:
         return lambda args: call(*args)
     return lambda args: call(fn, *args)
@@ -213,6 +263,7 @@ def launch(
     fn: Any = None,
     *,
     name: str | None = None,
+    say_mode: str | None = None,
     weaker: Sequence[Mapping[str, Any]] = (),
     anchor: type[Anchor] = Anchor,
 ) -> TaskHandle[..., Any]:
@@ -220,6 +271,7 @@ def launch(
 
     Args:
         name: what it is called in messages; None: as its function, or its class.
+        say_mode: how its mode is said, for the message where nobody has; None: as a TaskWorker's.
         weaker: layers of options behind all others.
     """
     check_bound(fn)
@@ -230,6 +282,7 @@ def launch(
         worker=name or cls.__name__,
         auto=lambda: ExecutionMode.Asyncio if methods["submit"] else ExecutionMode.Threads,
         methods=methods,
+        say_mode=say_mode or f"{cls.__name__}.options(mode='thread')",
     )
     if options.ray.get("lifetime") == "detached":
         raise ValueError(f"{name or cls.__name__}: lifetime='detached' is for worker classes, which others can find")

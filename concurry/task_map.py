@@ -6,8 +6,9 @@
 Guarantees: the calls begin at the line of `map`. Where every iterable has a length, the mailbox has no bound and no
 `buffersize` is said, all calls are submitted at once, as by the standard library. Else no more than `buffersize` are
 open at one time, and an iterable is read no further than that: it may be endless. An item that fails, or an iterable
-that does, raises at its place, after the results before it. Whatever ends the iteration early (an exception, a
-time-out, `close()`, dropping an iterator that was begun) cancels the calls that have not begun.
+that does, raises at its place, after the results before it; with `return_exceptions` the exception of an item stands
+there as its result, and the rest goes on. Whatever ends the iteration early (an exception, a time-out, `close()`,
+dropping an iterator that was begun) cancels the calls that have not begun.
 Assumes: one thread iterates over what is returned.
 Called by: the handle of a TaskWorker, for its own `map`, a task's and an executor's.
 """
@@ -16,11 +17,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Final
 
 from concurry.options import cores
 from concurry.runtime.clock import system
-from concurry.task_calls import Broken
+from concurry.task_calls import Failed
 
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from concurry.waiting_items import Progress
 
     class MapArgs(TypedDict, total=False):
-        """The keywords of `map`."""
+        """The keywords of `map`, but for `return_exceptions`, which decides what it gives."""
 
         timeout: float | None
         chunksize: int
@@ -70,6 +72,7 @@ class Source:
         self.error: Exception | None = None  # what an iterable has raised: its place is after what it gave before
         self.total = min((it for it in lengths if it is not None), default=None)
         self.is_sized = None not in lengths
+        self.chunked = chunksize > 1
         items = zip(*iterables, strict=False)
         self._calls: Iterator[Any] = items if chunksize == 1 else _chunks(items, chunksize)
 
@@ -111,9 +114,9 @@ def results(
     source: Source,
     *,
     most: int | None,
-    chunked: bool,
     timeout: float | None,
     progress: Progress,
+    return_exceptions: bool,
 ) -> Iterator[Any]:
     """Submit the first calls, and return the iterator of the results.
 
@@ -121,40 +124,53 @@ def results(
         submit: makes one call of what `source` gives, and returns its future.
         most: how many calls may be open; None: no bound.
         timeout: seconds from now, for the last result that is asked for.
+        return_exceptions: the exception of an item takes its place, and nothing ends there.
     """
     deadline = None if timeout is None else system.now() + timeout
-    pending: deque[Any] = deque()
+    pending: deque[tuple[Any, int]] = deque()
     try:
         _fill(pending, source, submit, most)
     except BaseException:
         _cancel(pending)
         raise
-    return _in_order(pending, source, submit, most, chunked, deadline, progress)
+    return _in_order(pending, source, submit, most, deadline, progress, return_exceptions)
 
 
-def _fill(pending: deque[Any], source: Source, submit: Callable[[Any], Any], most: int | None) -> None:
+def _fill(pending: deque[tuple[Any, int]], source: Source, submit: Callable[[Any], Any], most: int | None) -> None:
+    """Make calls while there is room: each stands in `pending` with the number of its items."""
     while most is None or len(pending) < most:
         item = source.next()
         if item is None:
             return
-        pending.append(submit(item))
+        pending.append((submit(item), len(item) if source.chunked else 1))
 
 
-def _cancel(pending: deque[Any]) -> None:
+def _cancel(pending: deque[tuple[Any, int]]) -> None:
     while pending:
-        pending.pop().cancel()  # the last first: what is cancelled does not make room for what will be
+        pending.pop()[0].cancel()  # the last first: what is cancelled does not make room for what will be
+
+
+def _lost(future: Any, left: float | None) -> BaseException | None:
+    """The exception of a whole call, waited for. Raises what the wait itself does, a time-out for example."""
+    try:
+        error: BaseException | None = future.exception(left)
+    except CancelledError as cancelled:  # the call was, with its worker
+        return cancelled.with_traceback(None)  # which would keep the future
+    return error
 
 
 def _in_order(
-    pending: deque[Any],
+    pending: deque[tuple[Any, int]],
     source: Source,
     submit: Callable[[Any], Any],
     most: int | None,
-    chunked: bool,
     deadline: float | None,
     progress: Progress,
+    return_exceptions: bool,
 ) -> Iterator[Any]:
     report, taken, good = None, 0, None
+    got: Any = None
+    one: Any = None
     try:
         if progress is not None and progress is not False:
             from concurry.waiting_items import Reporter
@@ -162,24 +178,30 @@ def _in_order(
             report = Reporter("map", progress, source.total)
             report.at(0)
         while pending:
-            got: Any = pending[0].result(None if deadline is None else max(0.0, deadline - system.now()))
+            future, items = pending[0]
+            left = None if deadline is None else max(0.0, deadline - system.now())
+            if return_exceptions and (error := _lost(future, left)) is not None:
+                got = [Failed(error)] * items
+                error = None
+            else:
+                got = future.result(left)
+                if not source.chunked:
+                    got = (got,)
             pending.popleft()
+            future = None
             if most is not None:
                 _fill(pending, source, submit, most)
-            broken: BaseException | None = None
-            if not chunked:
-                got = (got,)
-            elif isinstance(got, Broken):
-                broken, got = got.error, got.results
             for one in got:
+                if type(one) is Failed:
+                    if not return_exceptions:
+                        raise one.error
+                    one = one.error
                 taken += 1
                 if report is not None:
                     report.at(taken)
                 yield one
                 one = None  # nothing of what was taken is kept
             got = None
-            if broken is not None:
-                raise broken
         if source.error is not None:
             raise source.error
         good = True
@@ -190,4 +212,4 @@ def _in_order(
         _cancel(pending)
         if report is not None:
             report.end(good)
-        broken = source = None  # type: ignore[assignment]  # a traceback must not keep what was not taken
+        future = got = one = source = None  # type: ignore[assignment]  # a traceback must not keep what was not taken

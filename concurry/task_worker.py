@@ -12,6 +12,7 @@ Called by: users; `@task` and `Executor`.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from concurry import declared, task_calls
@@ -91,26 +92,28 @@ class TaskWorker(Worker):
         """
         return launch(cls, {}, fn)
 
-    @classmethod
-    def _init(cls, given: dict[str, Any], fn: Any = None) -> TaskHandle[..., Any]:
-        """What `concurry.workers.init` does for other classes."""
-        return launch(cls, given, fn)
-
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """The plain object's: the result of the function, which is run with `args` and `kwargs` here and now."""
         fn, rest = function_of("submit", self._fn, args)
         return fn(*rest, **kwargs)
 
-    def map(self, *args: Any, **_: Any) -> Iterator[Any]:
-        """The plain object's: Python's own `map`, over `args`."""
+    def map(self, *args: Any, return_exceptions: bool = False, **_: Any) -> Iterator[Any]:
+        """The plain object's: Python's own `map`, over `args`; `return_exceptions`: as the handle's."""
         fn, iterables = function_of_map(self._fn, args)
-        return map(fn, *iterables)
+        return map(partial(_or_its_exception, fn) if return_exceptions else fn, *iterables)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The plain object's: run the bound function."""
         if self._fn is None:
             raise unbound(type(self).__name__)
         return self._fn(*args, **kwargs)
+
+
+def _or_its_exception(fn: Any, *args: Any) -> Any:
+    try:
+        return fn(*args)
+    except Exception as error:
+        return error
 
 
 class TaskLauncher(Launcher[TaskWorker]):

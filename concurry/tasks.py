@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import update_wrapper
 from types import MethodType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from concurry import config
 from concurry.option_layers import Layer
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from concurry.option_types import OptionArgs
     from concurry.runtime.future import BaseFuture
+    from concurry.task_map import MapArgs
     from concurry.waiting_items import Progress
 
 P = ParamSpec("P")
@@ -75,7 +76,13 @@ class Task(Generic[P, R]):
     def _start(self) -> TaskHandle[..., Any]:
         fn = self if self.is_importable() else self.__wrapped__
         return launch(
-            TaskWorker, self._given, fn, name=getattr(self, "__name__", None), weaker=_on_demand(), anchor=QuietAnchor
+            TaskWorker,
+            self._given,
+            fn,
+            name=getattr(self, "__name__", None),
+            say_mode="@task(mode='thread')",
+            weaker=_on_demand(),
+            anchor=QuietAnchor,
         )
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> BaseFuture[R]:
@@ -92,6 +99,14 @@ class Task(Generic[P, R]):
         """
         return self.handle.submit(*args, **kwargs)
 
+    @overload
+    def map(
+        self, *iterables: Iterable[Any], return_exceptions: Literal[False] = ..., **how: Unpack[MapArgs]
+    ) -> Iterator[R]: ...
+    @overload
+    def map(
+        self, *iterables: Iterable[Any], return_exceptions: bool, **how: Unpack[MapArgs]
+    ) -> Iterator[R | BaseException]: ...
     def map(
         self,
         *iterables: Iterable[Any],
@@ -99,7 +114,8 @@ class Task(Generic[P, R]):
         chunksize: int = 1,
         buffersize: int | None = None,
         progress: Progress = None,
-    ) -> Iterator[R]:
+        return_exceptions: bool = False,
+    ) -> Iterator[Any]:
         """Run it over iterables, as Python's `map`: the results in order. See `TaskHandle.map`.
 
         Args:
@@ -108,16 +124,23 @@ class Task(Generic[P, R]):
             chunksize: how many items go in one call.
             buffersize: how many calls may be open; None: see `TaskHandle.map`.
             progress: True, a dict of ProgressBar options, or a function of (completed, total, elapsed seconds).
+            return_exceptions: an exception takes the place of its item's result, and all the others are run.
 
         Returns:
             An iterator of the results. The first calls begin now.
 
         Raises:
             TimeoutError: from the iterator, when the time is over.
-            Exception: from the iterator, what the function raised, after the results before it.
+            Exception: from the iterator, what the function raised, after the results before it (unless
+                `return_exceptions`), or what an iterable did.
         """
         return self.handle.map(
-            *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize, progress=progress
+            *iterables,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            progress=progress,
+            return_exceptions=return_exceptions,
         )
 
     def stop(self, timeout: float | None = _UNSAID) -> None:

@@ -1,4 +1,4 @@
-"""The tables of docs/options.md, made from `concurry.options`: `python docs/options_table.py --write` puts them there.
+"""The tables of docs/options.md, made from the code: `python docs/options_table.py --write` puts them there.
 
 Guarantees: a table stands on the page between `<!-- table: NAME -->` and `<!-- end of NAME -->`; nothing else of the
 page is touched. Without `--write`: exit code 1 where the page is behind.
@@ -15,7 +15,15 @@ from typing import Any
 from concurry.option import UNSAID, Option
 from concurry.option_ray import RAY
 from concurry.options import TABLE, conflict
-from concurry.runtime.enums import ExecutionMode, LoadBalancingAlgorithm, NamedEnum, RetryAlgorithm
+from concurry.runtime.enums import (
+    ExecutionMode,
+    LoadBalancingAlgorithm,
+    NamedEnum,
+    RateLimitAlgorithm,
+    RateWindow,
+    RetryAlgorithm,
+    ReturnWhen,
+)
 
 PAGE = Path(__file__).resolve().parent / "options.md"
 MODES = [ExecutionMode(name) for name in ("sync", "thread", "asyncio", "process", "ray")]  # in the README's order
@@ -23,6 +31,13 @@ WORDS: dict[str, type[NamedEnum]] = {  # what "a mode" and "an algorithm" can be
     "mode": ExecutionMode,
     "load_balancing": LoadBalancingAlgorithm,
     "retry_algorithm": RetryAlgorithm,
+}
+WORDS_OF: dict[str, type[NamedEnum]] = {  # whatever takes the words of an enum, and where else than in options
+    "`mode`": ExecutionMode,
+    "`load_balancing`; that of a `LimitPool`": LoadBalancingAlgorithm,
+    "`RateLimit(algorithm=...)`": RateLimitAlgorithm,
+    "`RateLimit(window=...)`": RateWindow,
+    "`wait(return_when=...)`": ReturnWhen,
 }
 BY_METHOD = ", or a dict of these by method name"
 
@@ -96,7 +111,23 @@ def ray() -> Iterator[str]:
         yield f"| `{name}` | {said} | {option.doc} |"
 
 
-TABLES = {"options": options, "ray": ray}
+def words() -> Iterator[str]:
+    """The lines of the table of aliases."""
+    yield "| where | words, and after each what is taken for it |"
+    yield "|---|---|"
+    for where, enum in WORDS_OF.items():
+        yield f"| {where} | {' · '.join(' '.join([f'`{it.value}`', *aliases(it)]) for it in enum)} |"
+
+
+def aliases(member: NamedEnum) -> list[str]:
+    """The aliases that a table shows: of a span of time neither the plurals nor those with `per_`."""
+    shown: tuple[str, ...] = member.aliases
+    if isinstance(member, RateWindow):
+        shown = tuple(it for it in shown if not it.startswith("per_") and not it.endswith("s"))
+    return [f"({', '.join(f'`{it}`' for it in shown)})"] if shown else []
+
+
+TABLES = {"options": options, "words": words, "ray": ray}
 
 
 def with_tables(page: str) -> str:

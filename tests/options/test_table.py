@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 import pytest
 
+from concurry import Executor, TaskWorker, Worker, option_hints, task, worker
 from concurry.option_ray import RAY
 from concurry.option_types import OptionArgs
 from concurry.options import (
@@ -346,6 +347,39 @@ def test_unknown_option_names_the_nearest(name: str, near: str) -> None:
     for act in acts:
         with pytest.raises(TypeError, match=f"LLM: unknown option '{name}'; did you mean '{near}'"):
             act()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        *((name, "did you mean 'max_workers'") for name in ("n_jobs", "processes", "nprocs", "n_workers")),
+        *((name, "did you mean 'max_calls_per_worker'") for name in ("max_tasks_per_child", "maxtasksperchild")),
+        ("backend", "did you mean 'mode'"),
+        *((name, r"belongs in the `__init__` of a class \(Worker\)") for name in ("initializer", "initargs")),
+        ("thread_name_prefix", "workers, and what logs and errors say of them, are named by their class"),
+        ("chunksize", r"said at the call: map\(fn, xs, chunksize=...\)"),
+    ],
+)
+def test_a_name_of_another_library_says_what_to_do_here(name: str, hint: str) -> None:
+    class LLM(Worker):
+        pass
+
+    given: Any = {name: 1}
+    acts: list[Any] = [
+        lambda: LLM.options(**given),
+        lambda: worker(**given)(LLM),
+        lambda: task(**given),
+        lambda: Executor(**given),
+        lambda: TaskWorker.options(**given),
+    ]
+    for act in acts:
+        with pytest.raises(TypeError, match=f"(LLM|@task|Executor|TaskWorker): unknown option '{name}'; .*{hint}"):
+            act()
+
+
+def test_what_other_libraries_say_leads_to_what_there_is() -> None:
+    assert set(option_hints._OTHER_WORDS.values()) <= set(TABLE)
+    assert not {*option_hints._OTHER_WORDS, *option_hints._NOT_HERE} & {*KNOWN, *CONFIGURATION_ONLY}
 
 
 def test_unknown_option_far_from_all_lists_them() -> None:

@@ -15,7 +15,17 @@ from typing import Any
 
 import pytest
 
-from concurry import Executor, TaskWorker, WorkerStoppedError, gather, global_config, task, temp_config, wait
+from concurry import (
+    DeadlockError,
+    Executor,
+    TaskWorker,
+    WorkerStoppedError,
+    gather,
+    global_config,
+    task,
+    temp_config,
+    wait,
+)
 from concurry.tasks import Task
 
 
@@ -151,7 +161,7 @@ def test_nothing_is_started_before_the_first_call() -> None:
 
 def test_options_are_read_at_the_first_call() -> None:
     one = task()(negative)
-    with pytest.raises(ValueError, match="mode parameter is required"):
+    with pytest.raises(ValueError, match=r"negative: mode parameter is required: say @task\(mode='thread'\)"):
         one(-1)
     with temp_config(global_mode="sync"):
         assert one(-1).result() == 1
@@ -327,3 +337,14 @@ def test_functions_of_main(mode: str, start_by: str, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "good\n", "")
+
+
+@task(mode="thread")
+def countdown(n: int) -> int:
+    return 1 if n == 0 else n * countdown(n - 1).result()
+
+
+def test_a_task_that_waits_for_itself_is_told() -> None:
+    """One actor at a time, on demand: the inner call could begin only when the outer one has ended."""
+    with countdown, pytest.raises(DeadlockError):
+        countdown(2).result()

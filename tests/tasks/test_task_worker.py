@@ -355,6 +355,30 @@ def test_names_and_figures(start: Any) -> None:
     assert not [name for name in vars(bound) if name.startswith(("submit_", "map_"))]
 
 
+def test_a_mode_is_missing() -> None:
+    with pytest.raises(ValueError, match=r"mode parameter is required: say TaskWorker\.options\(mode='thread'\)"):
+        TaskWorker.init(square)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("map", r"say gather\(\[handle.method\(x\) for x in xs\]\). TaskWorker and @task .* have `map`"),
+        ("submit", r"say handle.method\(x\), which returns the future. TaskWorker and @task .* have `submit`"),
+    ],
+)
+def test_what_a_workers_handle_has_not(way: Any, name: str, instead: str) -> None:
+    class Store(Worker):
+        def read(self) -> int:
+            return 1
+
+    with (
+        Store.options(**way.options).init() as store,
+        pytest.raises(AttributeError, match=f"Store has no method '{name}'; {instead}"),
+    ):
+        getattr(store, name)
+
+
 def test_the_plain_object() -> None:
     assert TaskWorker(square).submit(3) == 9
     assert TaskWorker(square)(3) == 9

@@ -51,6 +51,7 @@ def decorated() -> None:
     assert_type(fetch("u", timeout=3).result(), bytes)
     assert_type(fetch.submit("u"), BaseFuture[bytes])
     assert_type(fetch.map(["u"]), Iterator[bytes])
+    assert_type(fetch.map(["u"], return_exceptions=True), Iterator[bytes | BaseException])
     assert_type(fetch_later("u"), BaseFuture[bytes])
     assert_type(fetch_later.map(["u"], buffersize=3, progress=True), Iterator[bytes])
     assert_type(bare(5), BaseFuture[str])
@@ -69,7 +70,7 @@ def decorated() -> None:
     fetch(5)  # type: ignore[arg-type]
     fetch()  # type: ignore[call-arg]
     fetch("u", time=3)  # type: ignore[call-arg]
-    fetch.map(["u"], buffer=3)  # type: ignore[call-arg]
+    fetch.map(["u"], buffer=3)  # type: ignore[call-overload]
     task(mode="thread", max_worker=3)  # type: ignore[call-overload]
 
 
@@ -90,6 +91,10 @@ def given() -> None:
     assert_type(pool.map(length, ["a"]), Iterator[int])
     assert_type(pool.map(fetch, ["a"]), Iterator[bytes])
     assert_type(pool.map(later, ["a"], chunksize=3), Iterator[list[str]])
+    assert_type(pool.map(length, ["a"], return_exceptions=False), Iterator[int])
+    assert_type(pool.map(length, ["a"], return_exceptions=True), Iterator[int | BaseException])
+    assert_type(pool.map(fetch, ["a"], return_exceptions=True), Iterator[bytes | BaseException])
+    assert_type(pool.map(later, ["a"], return_exceptions=True, chunksize=3), Iterator[list[str] | BaseException])
     assert_type(pool.stop(), None)
     assert_type(pool.stats(), dict[str, Any])
 
@@ -104,6 +109,7 @@ def bound() -> None:
         assert_type(handle("a", times=2).result(), int)
         assert_type(handle.submit("a"), BaseFuture[int])
         assert_type(handle.map(["a"]), Iterator[int])
+        assert_type(handle.map(["a"], return_exceptions=True), Iterator[int | BaseException])
         handle(5)  # type: ignore[arg-type]
         handle()  # type: ignore[call-arg]
     assert_type(launcher.init(fetch)("u"), BaseFuture[bytes])
@@ -126,9 +132,11 @@ def executing(loop: asyncio.AbstractEventLoop) -> None:
         assert_type(executor.submit(length, "a"), BaseFuture[int])
         assert_type(executor.submit(later, "a"), BaseFuture[list[str]])
         assert_type(executor.map(length, ["a"], buffersize=3), Iterator[int])
+        assert_type(executor.map(length, ["a"], return_exceptions=True), Iterator[int | BaseException])
         assert_type(executor.shutdown(wait=False, cancel_futures=True), None)
         assert_type(executor.submit(fetch, "u", timeout=3), BaseFuture[bytes])
         assert_type(executor.map(fetch, ["u"]), Iterator[bytes])
         executor.submit(length, 5)  # type: ignore[call-overload]
         loop.run_in_executor(executor, length, "a")
+    Executor(4)  # type: ignore[arg-type]
     Executor(mode="thread", max_worker=3)  # type: ignore[call-arg]
