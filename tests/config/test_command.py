@@ -63,13 +63,58 @@ def test_every_value_has_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({(row.name, row.modes) for row in found}) == len(found)
 
 
-def test_a_bad_variable_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("CONCURRY_MAX_WORKERS", "many")
+@pytest.mark.parametrize(
+    ("variables", "marked", "why"),
+    [
+        ({"CONCURRY_MAX_WORKERS": "many"}, ["max_workers all 'many' CONCURRY_MAX_WORKERS"], "must be a whole number"),
+        ({"CONCURRY_MODE": "fast"}, ["mode all 'fast' CONCURRY_MODE"], "must be a mode"),
+        ({"CONCURRY_SYNC_MAX_WORKERS": "8"}, ["sync '8' CONCURRY_SYNC_MAX_WORKERS"], "must be 1 for Sync mode"),
+        (
+            {"CONCURRY_PROGRESS_BAR_NCOLS": "wide"},
+            ["progress_bar_ncols all 'wide' CONCURRY_PROGRESS_BAR_NCOLS"],
+            "must be a whole number",
+        ),
+        (
+            {"CONCURRY_NUM_RETRIES": "some", "CONCURRY_RAY_NUM_RETRIES": "a few"},
+            ["num_retries all 'some' CONCURRY_NUM_RETRIES", "ray 'a few' CONCURRY_RAY_NUM_RETRIES"],
+            "must be a whole number",
+        ),
+        (
+            {"CONCURRY_ON_DEMAND": "1", "CONCURRY_LOAD_BALANCING_ON_DEMAND": "best"},
+            ["load_balancing_on_demand all 'best' CONCURRY_LOAD_BALANCING_ON_DEMAND"],
+            "must be an algorithm",
+        ),
+    ],
+    ids=lambda it: ",".join(it) if isinstance(it, dict) else "",
+)
+def test_a_bad_variable_is_marked_in_the_table(
+    variables: dict[str, str],
+    marked: list[str],
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CONCURRY_STOP_TIMEOUT", "7")
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
     assert main(["config"]) == 1
     out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert "max_workers='many' (from CONCURRY_MAX_WORKERS) is refused" in err
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert [line for line in lines if "refused" in line] == [f"{it} <- refused" for it in marked]
+    assert "stop_timeout all 7.0 CONCURRY_STOP_TIMEOUT" in lines  # the others are there as ever
+    assert {*TABLE, *SETTINGS} <= {line.split()[0] for line in lines}
+    told = err.splitlines()  # each once, also where it is in force in every mode
+    assert len(told) == len(marked)
+    for line, it in zip(told, marked, strict=True):
+        assert it.split()[-1] in line
+        assert why in line
+
+
+def test_what_no_variable_says_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONCURRY_NUM_RETRIES", "8")
+    global_config.thread.max_workers = 0  # of use on demand only
+    with pytest.raises(ValueError, match=r"from global_config\.thread\.max_workers"):
+        rows()
 
 
 @pytest.mark.parametrize("arguments", [[], ["conf"], ["config", "x"], ["--version"]])
