@@ -19,18 +19,16 @@ from concurry.option import nearest
 _LIBRARIES: Final = frozenset(
     {"builtins", "abc", "typing", "typing_extensions", "pydantic", "pydantic_settings", "morphic", "concurry"}
 )
+_HAVE_IT: Final = "TaskWorker and @task run functions, and have `{}`"
+_OF_TASKS: Final = {  # what a pool of functions has, and how that is said of methods
+    "map": f"say gather([handle.method(x) for x in xs]). {_HAVE_IT.format('map')}",
+    "submit": f"say handle.method(x), which returns the future. {_HAVE_IT.format('submit')}",
+}
 _TAKEN: Final = ("init", "options")  # class methods of Worker, which no worker may have as methods of its own
 
 
 class Given(classmethod):  # type: ignore[type-arg]
-    """A class method that `@worker` gives to a class; no method of the worker.
-
-    `origin`: the class it was given to. A class that is made anew of the members of that one has the same object.
-    """
-
-    def __init__(self, function: Any, origin: type | None = None) -> None:
-        super().__init__(function)  # pyright: ignore[reportUnknownMemberType]
-        self.origin = origin
+    """A class method that `@worker` gives to a class; no method of the worker."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Given, (self.__func__,)  # pyright: ignore[reportUnknownMemberType]
@@ -167,6 +165,8 @@ def no_such_method(cls: type, name: str, methods: Any, own: Any) -> AttributeErr
             f"{who}: {name} is an attribute, and attributes stay in the actor. Give {who} a method that returns it, "
             f"such as `def get_{name}(self): return self.{name}`, and call that"
         )
+    if name in _OF_TASKS:
+        return AttributeError(f"{who} has no method {name!r}; {_OF_TASKS[name]}")
     near = nearest(name, [*methods, *own])
     hint = f"did you mean {near!r}?" if near else f"it has: {', '.join(methods) or 'none'}"
     return AttributeError(

@@ -2,8 +2,9 @@
 
 Guarantees: it is the user's own class that comes back: the same object, with its bases, its name, its `isinstance`,
 its pickling. What it is given in front of everybody's eyes are the members that `Worker` would give: `options`, `init`,
-`get_actor` where it has none, `limits` where it has none, and `__new__` where calling it shall start a worker
-(`auto_init`). A class that inherits from `Worker` has them already, and gets its options noted, nothing else.
+`get_actor` where it has none, `limits` where it has none, and `__new__` and `__reduce_ex__` where calling it shall
+start a worker (`auto_init`). A class that inherits from `Worker` has them already, and gets its options noted, nothing
+else.
 For type checkers: a class that inherits is kept exactly. No type says "this class, and `options` besides", so a plain
 class is not checked from here on (by mypy, which ignores class decorators, `options` of it has to be asked through
 `worker(Counter)`). What types best with both is inheriting from `Worker`.
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from concurry import declared, self_starting
 from concurry.methods import Given, has_own_limits, refuse_taken
-from concurry.workers import Launcher, Limits, Worker, init
+from concurry.workers import Launcher, Limits, Worker
+from concurry.workers import init as start
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -104,10 +106,10 @@ def _give(cls: Any) -> None:
     """The members of `Worker`, but for `__new__`."""
     own: Any = cls.__dict__
     if not isinstance(own.get("init"), Given):
-        cls.options = Given(options, cls)
-        cls.init = Given(started, cls)
+        cls.options = Given(options)
+        cls.init = Given(init)
         if not hasattr(cls, "get_actor"):
-            cls.get_actor = Given(found, cls)
+            cls.get_actor = Given(get_actor)
     if not hasattr(cls, "limits") and not has_own_limits(cls):
         cls.limits = Limits()
 
@@ -117,12 +119,12 @@ def options(cls: type[W], **given: Unpack[OptionArgs]) -> Launcher[W]:
     return Launcher(cls, declared.checked(cls, given))
 
 
-def started(cls: type[W], *args: Any, **kwargs: Any) -> Handle[W]:
+def init(cls: type[W], *args: Any, **kwargs: Any) -> Handle[W]:
     """Start the worker with the options of its class and of the configuration. See `Worker.init`."""
-    return init(cls, {}, args, kwargs)
+    return start(cls, {}, args, kwargs)
 
 
-def found(cls: type[W], name: str, *, namespace: str | None = None) -> Handle[W]:
+def get_actor(cls: type[W], name: str, *, namespace: str | None = None) -> Handle[W]:
     """The handle of a detached worker on a Ray cluster. See `Worker.get_actor`."""
     from concurry import detached
 

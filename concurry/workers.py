@@ -74,18 +74,13 @@ class Worker:
     __slots__ = ()
     limits = Limits()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        made = None
-        if building.raw is not None and issubclass(cls, building.raw):
-            made, building.made = building.made, None
-            building.raw = None  # it holds for this one object, not for workers that it makes
-        elif self_starting.wants_worker(cls, args, kwargs):
-            return cls.init(*args, **kwargs)  # type: ignore[return-value]
-        _refuse_arguments(cls, args, kwargs)
-        instance = super().__new__(cls) if super().__new__ is object.__new__ else super().__new__(cls, *args, **kwargs)
-        if made is not None:
-            made(instance)
-        return instance
+    if TYPE_CHECKING:
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+
+    else:
+        __new__ = self_starting.SelfStarting()
+        __reduce_ex__ = self_starting.Reducing()
 
     def __init_subclass__(cls, *, auto_init: bool | None = None, **given: Unpack[OptionArgs]) -> None:
         last = not hasattr(super().__init_subclass__, "__func__")  # only object's comes after ours
@@ -93,10 +88,7 @@ class Worker:
         super().__init_subclass__(**theirs)
         refuse_taken(cls)
         ours = {name: value for name, value in given.items() if name not in theirs}
-        if said := declared.checked(cls, ours, auto_init):
-            declared.say(cls, arguments=said)
-        else:
-            declared.say_of_a_copy(cls)
+        declared.say(cls, arguments=declared.checked(cls, ours, auto_init))
         self_starting.set_on(cls)
 
     @classmethod
@@ -235,9 +227,7 @@ class Launcher(Generic[W]):
 
 def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle[W]:
     """Start a worker with what is `given` in front of what its class and the configuration say."""
-    if (own := getattr(cls, "_init", None)) and getattr(own, "__module__", "") == "concurry.task_worker":
-        return own(given, *args, **kwargs)  # type: ignore[no-any-return]
-    _refuse_arguments(cls, args, kwargs)
+    self_starting.refuse_arguments(cls, args, kwargs)
     methods = method_table(cls)
     options = Options.resolve(
         [given, *declared.layers(cls), *config.layers()],
@@ -252,17 +242,6 @@ def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dic
         return detached.launch(cls, args, kwargs, options, class_gives_limits=gives_limits)
     plan, transport = make_plan(cls, args, kwargs, options, methods, class_gives_limits=gives_limits)
     return Handle(cls, options, start(plan, transport))
-
-
-def _refuse_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Without an `__init__` there are no arguments. Python says so where nothing overrides `__new__`, and we do."""
-    if not (args or kwargs) or getattr(cls, "__init__") is not object.__init__:  # noqa: B009  # mypy: it is not known
-        return
-    new = self_starting.first_new(cls)
-    if isinstance(new, self_starting.SelfStarting):
-        new = new.theirs or object.__new__
-    if new in (vars(Worker)["__new__"], object.__new__):
-        raise TypeError(f"{cls.__name__}() takes no arguments: it has no __init__")
 
 
 def _auto(methods: dict[str, bool]) -> ExecutionMode:

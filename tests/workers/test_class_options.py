@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 import warnings
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,3 +222,66 @@ def test_limits_on_the_class_are_of_each_worker_that_is_made() -> None:
     for _ in range(2):
         with itself(Limited) as handle:
             assert [handle.take().result() for _ in range(4)] == [True, True, False, False]
+
+
+def test_options_that_refer_to_their_class_go_with_it() -> None:
+    def make(decorated: bool) -> Any:
+        class W(*(() if decorated else (Worker,))):  # type: ignore[misc]
+            @staticmethod
+            def ok(result: Any) -> bool:
+                return True
+
+        if decorated:
+            return weakref.ref(worker(mode="thread", num_retries=1, retry_until=lambda result: W.ok(result))(W))
+
+        class Heir(W, mode="thread", num_retries=1, retry_until=lambda result: Heir.ok(result)):  # type: ignore[call-arg]
+            pass
+
+        return weakref.ref(Heir)
+
+    made = [make(decorated=True), make(decorated=False)]
+    gc.collect()
+    assert [it() for it in made] == [None, None]
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+def test_what_a_class_says_stays_here(decorated: bool) -> None:
+    """It travels by value, and its options, which may be what cannot travel, are those it has when it comes back."""
+    lock = threading.Lock()
+    said: dict[str, Any] = {"mode": "thread", "num_retries": 1, "retry_until": lambda result: lock is not None}
+
+    class W(*(() if decorated else (Worker,)), **({} if decorated else said)):  # type: ignore[misc]
+        def itself(self) -> Any:
+            return self
+
+        def starts(self) -> int:
+            made: Any = type(self)()
+            return len(made) if isinstance(made, Handle) else 0
+
+    cls: Any = worker(**said)(W) if decorated else W
+    for _ in range(2):
+        with cls.options(mode="process", num_retries=0, retry_until=None).init() as handle:
+            assert handle.starts().result() == 0  # it says nothing there
+            assert type(handle.itself().result()) is cls
+        cloudpickle: Any = pytest.importorskip("cloudpickle")
+        assert cloudpickle.loads(cloudpickle.dumps(cls)) is cls
+        with cls() as handle:
+            assert handle.mode is ExecutionMode.Threads
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+def test_a_class_is_given_one_private_name(decorated: bool) -> None:
+    class Written:
+        pass
+
+    class W(Worker):
+        pass
+
+    members = set(vars(Written if decorated else W))
+
+    class Heir(*(() if decorated else (Worker,)), **({} if decorated else {"mode": "thread"})):  # type: ignore[misc]
+        pass
+
+    made: Any = worker(mode="thread")(Heir) if decorated else Heir
+    given = {"options", "init", "get_actor", "limits", "__new__", "__reduce_ex__"} if decorated else set()
+    assert set(vars(made)) - members == {"__concurry_said__", *given}

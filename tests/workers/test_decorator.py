@@ -269,7 +269,12 @@ def test_the_class_is_the_users_own() -> None:
     counter: Any = Counter
     assert (counter.__mro__, counter.__doc__, counter.__qualname__) == ((Counter, object), "Counts.", "Counter")
     assert inspect.signature(counter) == inspect.signature(CounterWithout)
-    assert "__new__" not in vars(counter)
+    assert not {"__new__", "__reduce_ex__"} & set(vars(counter))
+    assert [getattr(counter, name).__name__ for name in ("options", "init", "get_actor")] == [
+        "options",
+        "init",
+        "get_actor",
+    ]
     assert pickle.loads(pickle.dumps(Counter)) is Counter
     assert worker(counter) is Counter  # again changes nothing
     one = counter(3)
