@@ -3,14 +3,17 @@
 Guarantees: nothing else is written into a class here. Subclasses inherit what their bases say, the nearest class first;
 within one class `@worker(...)` goes before class arguments. A class that is made a second time from another one's
 members, as `@dataclass(slots=True)` does it, keeps what was said of the first. Entries go with their classes, also
-those that refer to them. They stay in this process: a class that travels by value goes without, and has them again
-where it comes back, which sets its members anew.
+those that refer to them. A class that travels by value, as those of a script do, takes along what can be sent; limits
+stay, for a copy of them would be another limit: where such a class is started, they must be said again. Where it comes
+back to, which sets its members anew, it has its own again.
 Called by: `Worker` and `@worker` (`say`), `.init()` (`layers`), whatever makes an object of a class (`starts_itself`).
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping
+from threading import local
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -22,13 +25,16 @@ _NAME: Final = "__concurry_said__"
 
 
 class Said:
-    """What one class says, by place. `key`: by which it is found where its class comes back to."""
+    """What one class says, by place. `key`: by which it is found where its class comes back to. `left`: the names of
+    what did not come along. `is_whole`: not just on its way."""
 
-    __slots__ = ("__weakref__", "_key", "arguments", "decorator")
+    __slots__ = ("__weakref__", "_key", "arguments", "decorator", "is_whole", "left")
 
     def __init__(self, decorator: Mapping[str, Any], arguments: Mapping[str, Any], key: str = "") -> None:
         self.decorator = decorator
         self.arguments = arguments
+        self.left: tuple[str, ...] = ()
+        self.is_whole = True
         self._key = key
 
     def places(self) -> tuple[Mapping[str, Any], ...]:
@@ -41,16 +47,61 @@ class Said:
 
             self._key = uuid4().hex
             _sent[self._key] = self
-        return _of_this_process, (self._key,)
+        if _packing.now:  # an option that refers to the class, whose own entry this is, or another's
+            return _here, (self._key,)
+        _packing.now = True
+        try:
+            packed = [{name: _packed(name, value) for name, value in place.items()} for place in self.places()]
+        finally:
+            _packing.now = False
+        return _here, (self._key, *packed)
 
 
+class _Packing(local):
+    now = False  # whether options are being pickled
+
+
+_packing = _Packing()
 _NOTHING: Final = Said({}, {})
 _sent: WeakValueDictionary[str, Said] = WeakValueDictionary()
 
 
-def _of_this_process(key: str) -> Said:
-    """What goes by that key here: nothing, where the class is another process's. Options need not be able to travel."""
-    return _sent.setdefault(key, Said({}, {}, key))
+def _packed(name: str, value: Any) -> bytes | None:
+    """None: it cannot be sent, or must not."""
+    import cloudpickle
+
+    if name == "limits":
+        return None
+    try:
+        return cloudpickle.dumps(value)
+    except Exception:  # whoever needs it there is told
+        return None
+
+
+def _here(key: str, *places: Mapping[str, bytes | None]) -> Said:
+    """What goes by that key here: the class's own where it comes back to, else what it has taken along."""
+    found = _sent.get(key)
+    if found is None:
+        found = _sent[key] = Said({}, {}, key)  # before an option is loaded that refers to the class
+        found.is_whole = False
+    if places and not found.is_whole:
+        found.is_whole = True
+        found.left = tuple(name for place in places for name, stream in place.items() if stream is None)
+        found.decorator, found.arguments = (
+            {name: pickle.loads(stream) for name, stream in place.items() if stream is not None} for place in places
+        )
+    return found
+
+
+def refuse_what_was_left(cls: type, given: Mapping[str, Any]) -> None:
+    """Raise ValueError where an option of the class did not come along to this process, and was not said again."""
+    for owner in cls.__mro__:
+        for name in of(owner).left:
+            if name not in given:
+                raise ValueError(
+                    f"{cls.__name__}: its option {name}=... stands on a class of a script or notebook, and does not "
+                    f"come along to other processes: say it here, by .options({name}=...), or put the class in a module"
+                )
 
 
 def checked(cls: type, given: Mapping[str, Any], auto_init: Any = None) -> dict[str, Any]:

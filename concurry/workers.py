@@ -228,6 +228,7 @@ class Launcher(Generic[W]):
 def init(cls: type[W], given: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Handle[W]:
     """Start a worker with what is `given` in front of what its class and the configuration say."""
     self_starting.refuse_arguments(cls, args, kwargs)
+    declared.refuse_what_was_left(cls, given)
     methods = method_table(cls)
     options = Options.resolve(
         [given, *declared.layers(cls), *config.layers()],
