@@ -225,11 +225,12 @@ class Handle(Generic[W]):
         return pool.alive()
 
     def stats(self) -> dict[str, Any]:
-        """Figures of now: `queued`, `running`, `done`, `failed`, `restarts`, and the same per actor in `workers`.
+        """Figures of now: `queued`, `running`, `done`, `failed`, `retries` (attempts after a call's first), `restarts`,
+        and the same per actor in `workers`.
 
         Returns:
-            Of each method that was called, under `methods`: `count`, `failed`, and how long its calls ran, in seconds:
-            `p50_s`, which half of them stay below, and `p99_s`.
+            Of each method that was called, under `methods`: `count`, `failed`, `retries`, and how long its calls ran,
+            in seconds, waits for limits and retries included: `p50_s`, which half of them stay below, and `p99_s`.
         """
         pool: Pool = self.__dict__["_pool"]
         return pool.stats()
@@ -250,7 +251,7 @@ class Handle(Generic[W]):
             },
             "stopped": not pool.alive(),
             "max_queued_tasks": options.max_queued_tasks,
-            **{key: stats[key] for key in ("queued", "running", "done", "failed", "cancelled", "restarts")},
+            **{key: stats[key] for key in _SUMS},
         }
 
     def get_worker_stats(self, index: int) -> dict[str, Any]:
@@ -316,6 +317,7 @@ class Anchor:
             )
 
 
+_SUMS = ("queued", "running", "done", "failed", "cancelled", "retries", "restarts")
 _Own: type[Handle[Any]] = Handle  # its own functions, which no method of the user's hides
 
 

@@ -53,7 +53,7 @@ class Actor:
     Args:
         member: whose actor it is: `index`, its number in the pool; `call_waits`; as text its name, such as ``LLM[3]``;
             `tallies`.
-        attempt: told, where the call runs, that an attempt of a call with a retry policy begins.
+        again: told of a call that another attempt of it begins, after its first; None: its tally counts them.
         deadlines: what watches over `call_timeout`, where any method has one.
     """
 
@@ -64,7 +64,7 @@ class Actor:
         *,
         clock: Clock,
         deadlines: Any = None,
-        attempt: Callable[[], Any] | None = None,
+        again: Callable[[Any], object] | None = None,
     ) -> None:
         self.name = str(member)
         self._plan = plan
@@ -73,13 +73,13 @@ class Actor:
         self._waits = member.call_waits
         self.tallies: Tallies = member.tallies
         self._deadlines = deadlines
+        self._again = again or self._tried_again
         self._own_loop: OwnLoop | OtherLoop = OwnLoop(self.name)
         self.last_call = _StopCall()  # its `extra`: the task of the class's own async `stop`, while that runs here
         self._layers: dict[str, Callable[[Any], Any]] = {}
         self._async_layers: dict[str, Callable[[Any], Any]] = {}
         self._unwrapped: dict[str, Callable[..., Any]] = {}  # by name: what a policy that names it is wrapped around
-        leases: Callable[[], Any] = member.call_waits.leases if plan.init.leases else nullcontext
-        self._scope = leases if attempt is None else lambda: _both(attempt, leases)
+        self._scope: Callable[[], Any] = member.call_waits.leases if plan.init.leases else nullcontext
         self._pause, self._pause_async = self._waits.pause, self._waits.pause_async
         if plan.traced:
             from concurry.runtime import tracing
@@ -238,6 +238,7 @@ class Actor:
                         wait=self._pause,
                         scope=scope,
                         deadline=deadline,
+                        again=lambda: self._again(call),
                         **_carried(call),
                     )
             finally:
@@ -295,6 +296,7 @@ class Actor:
                         wait=self._pause_async,
                         scope=scope,
                         deadline=deadline,
+                        again=lambda: self._again(call),
                         **_carried(call),
                     )
             finally:
@@ -302,6 +304,9 @@ class Actor:
                     deadlines.ended(call, timeout_s)
 
         return layers
+
+    def _tried_again(self, call: Any) -> None:
+        self.tallies[call.name].tried_again()
 
     def _unretried(self, method: Method) -> Callable[..., Any]:
         """The bound method as the class has it: the policy is applied once, outside."""
@@ -351,11 +356,6 @@ class Actor:
         if issubclass(type(error), Exception):  # its `__class__` may be a user's
             return error
         return wrapped(error, f"{self.name}.{call.name}()")
-
-
-def _both(attempt: Callable[[], Any], leases: Callable[[], Any]) -> Any:
-    attempt()
-    return leases()
 
 
 def _bound(instance: Any, name: str) -> Callable[..., Any]:

@@ -265,6 +265,7 @@ def run(
     started: float | None = None,
     earlier: Iterable[tuple[int, str]] = (),
     deadline: float | None = None,
+    again: Callable[[], object] | None = None,
 ) -> Any:
     """Call `fn(*args, **kwargs)` under `policy`, in this thread.
 
@@ -274,7 +275,7 @@ def run(
         scope: makes the context manager that is entered around each attempt and left before its wait.
         first_attempt: the number of the first attempt here; above 1 for a call that was lost with its worker.
         started: when attempt 1 began, by `clock`; None: now. earlier: of attempts before the first, number and outcome.
-        deadline: a time of `clock`; no attempt begins at it or after.
+        deadline: a time of `clock`; no attempt begins at it or after. again: called as each further attempt begins.
 
     Returns:
         The first result that is good.
@@ -307,6 +308,8 @@ def run(
             else:
                 result = None  # it may be large, and the wait long
                 error = attempts.again(clock.now()) if wait(step.seconds) else attempts.stopped()
+                if error is None and again is not None:
+                    again()
         raise error
     finally:
         # An exception that leaves here holds this frame by its traceback; this frame must not hold the exception.
@@ -328,6 +331,7 @@ async def run_async(
     started: float | None = None,
     earlier: Iterable[tuple[int, str]] = (),
     deadline: float | None = None,
+    again: Callable[[], object] | None = None,
 ) -> Any:
     """The same as `run` for a method that may return an awaitable, which is awaited inside `scope`. `wait` is awaited:
     the loop runs other calls meanwhile. Being cancelled ends the call at once, in an attempt as in a wait."""
@@ -356,6 +360,8 @@ async def run_async(
             else:
                 result = None  # it may be large, and the wait long
                 error = attempts.again(clock.now()) if await wait(step.seconds) else attempts.stopped()
+                if error is None and again is not None:
+                    again()
         raise error
     finally:
         # An exception that leaves here holds this frame by its traceback; this frame must not hold the exception.

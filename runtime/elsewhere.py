@@ -47,10 +47,15 @@ class Elsewhere:
         try:
             self._plan, self._makings, self.handles = _made(pool)
         except Exception as error:
+            from concurry.runtime import unsendable
+
+            init, methods = pool.plan.init, pool.plan.methods.values()
+            policies = {method.name: method.policy for method in methods if method.policy is not None}
             raise EncodeError(
                 f"{pool.plan.name}: its class, init arguments, retry policy or a limit set's config cannot be sent to "
-                f"another process: {type(error).__name__}: {error}. Make what cannot be pickled (connections, locks, "
-                f"open files) in __init__, or use mode='thread'"
+                f"another process: {type(error).__name__}: {error}. "
+                f"{unsendable.named(init.cls, init.args, dict(init.kwargs), policies)}Make what cannot be pickled "
+                f"(connections, locks, open files) in __init__, or use mode='thread'"
             ) from error
 
     def _over_memory(self, member: RemoteMember, _: Any, message: list[Any], __: Any) -> None:

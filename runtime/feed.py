@@ -36,6 +36,7 @@ class Feed:
         self.channel = channel
         self.listed = False  # among the mailbox's ready; changed under its lock
         self.over = False  # it was told that no more calls will come
+        self.killed = False  # its actor is being ended: nothing that it runs is waited for
         self._mailbox = mailbox
         self._most = _ROOM if most is None else max(1, min(most, _ROOM))
         self._width = min(width, self._most)

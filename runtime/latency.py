@@ -33,16 +33,17 @@ class Tally:
     Attributes:
         method: bound, where it may be called as it is; None: it has layers, or there is no actor.
         total, failed: calls that have ended, and those of them that raised. Counted before they are closed.
+        retries: attempts of calls, open ones too, after the first one of each.
         begun: calls that have begun, where that is not the same: several run at once.
         due: the number of calls, that ended or began, after which the next one is timed.
         spans: bucket -> how many calls.
     """
 
-    __slots__ = ("_dice", "_last_ns", "_seen", "begun", "due", "failed", "method", "spans", "total")
+    __slots__ = ("_dice", "_last_ns", "_seen", "begun", "due", "failed", "method", "retries", "spans", "total")
 
     def __init__(self, due: int = 0) -> None:
         self.method: Any = None
-        self.total = self.failed = self.begun = 0
+        self.total = self.failed = self.begun = self.retries = 0
         self.due = due
         self.spans: dict[int, int] = {}
         self._seen = 0  # calls that the timed ones stand for
@@ -54,6 +55,11 @@ class Tally:
         with _lock:
             self.total += 1
             self.failed += failed
+
+    def tried_again(self, times: int = 1) -> None:
+        """So many attempts after a call's first one; on any thread."""
+        with _lock:
+            self.retries += times
 
     def pick(self, number: int) -> int:
         """The call begins before which there were `number`, and is timed. Returns for how many calls it stands, and
@@ -91,8 +97,13 @@ class Tallies(dict[str, Tally]):
         """How many calls have ended."""
         return sum([tally.total for tally in list(self.values())])
 
+    @property
+    def retries(self) -> int:
+        """How many attempts were not the first of their call."""
+        return sum([tally.retries for tally in list(self.values())])
+
     def ended(self) -> tuple[int, int]:
-        """The same, and how many of them raised."""
+        """How many calls have ended, and how many of them raised."""
         # Each pair at once: the interpreter looks at other threads at calls and at jumps back, and both are counted
         # by two lines with neither between them.
         both = [(tally.total, tally.failed) for tally in list(self.values())]
@@ -115,7 +126,7 @@ class Sums:
     """The calls of a method, over several actors."""
 
     def __init__(self) -> None:
-        self.count = self.failed = 0
+        self.count = self.failed = self.retries = 0
         self.spans: dict[int, int] = {}
 
     def add(self, other: Any) -> None:
@@ -123,13 +134,15 @@ class Sums:
         count, failed = (other.count, other.failed) if isinstance(other, Sums) else (other.total, other.failed)
         self.count += count
         self.failed += failed
+        self.retries += other.retries
         for at, weight in list(other.spans.items()):
             self.spans[at] = self.spans.get(at, 0) + weight
 
     def told(self) -> dict[str, Any]:
         """As a user sees them."""
         p50_s, p99_s = quantiles_s(self.spans, 0.5, 0.99)
-        return {"count": self.count, "failed": self.failed, "p50_s": p50_s, "p99_s": p99_s}
+        counts = {"count": self.count, "failed": self.failed, "retries": self.retries}
+        return {**counts, "p50_s": p50_s, "p99_s": p99_s}
 
 
 def add_cut_short(calls: Mapping[str, int], sums: dict[str, Sums]) -> None:

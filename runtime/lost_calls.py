@@ -8,7 +8,7 @@ Guarantees: it ends or goes on, whatever goes wrong while that is decided; at mo
 the attempt count goes on from where the worker was; a call that two actors died of is poison and fails, whatever its
 policy. The policy's predicates are asked where its types do not say yes, on a thread of their own, for a callback on
 the notifier may wait for this very call. No timer is left of a call that has ended meanwhile.
-Called by: the supervisor, once per death and begun call.
+Called by: the supervisor, once per death and begun call; for the log of each death.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from concurry.runtime.notifier import judge
 from concurry.runtime.retry_notes import brief
 from concurry.transports.errors import WorkerDiedError
+from concurry.transports.logs import about
 
 _MOST_DEATHS = 2
 
@@ -79,6 +80,13 @@ def lost(pool: Any, call: Any, member: Any, reason: Any) -> None:
         _decide(pool, call, policy, carried, error, asks=False)
     elif not judge.post(_decide, pool, call, policy, carried, error, True):
         _undecided(call, error, "the system has no thread for its predicates")
+
+
+def during(member: Any, begun: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+    """What a dead actor ran, as far as anybody can tell: in words for the log, and the record's `extra`."""
+    names = list(dict.fromkeys(call.name for call in begun if member.channel.blames(call)))
+    ran = f" while running {', '.join(f'{name}()' for name in names)}" if names else ""
+    return ran, about(member, names[0] if len(names) == 1 else None)
 
 
 def named(member: Any, reason: Any) -> str:

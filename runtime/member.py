@@ -287,7 +287,7 @@ class Member:
         add_cut_short(self.cut_short, sums)
 
     def methods(self) -> dict[str, dict[str, Any]]:
-        """Its calls by method: `count`, `failed`, `p50_s` and `p99_s`."""
+        """Its calls by method: `count`, `failed`, `retries`, `p50_s` and `p99_s`."""
         sums: dict[str, Sums] = {}
         self.add_to(sums)
         return {name: each.told() for name, each in sums.items() if each.count}
@@ -306,6 +306,7 @@ class Member:
             "done": total - failed,
             "failed": failed,
             "total_dispatched": self._dispatched,
+            "retries": self.tallies.retries,
             "restarts": self.restarts,
             "incarnation": max(self.incarnation, 0),
         }

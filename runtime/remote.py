@@ -17,7 +17,7 @@ from typing import Any
 
 from concurry.runtime import kinds, waits
 from concurry.runtime.actor import Actor
-from concurry.runtime.call_waits import CallWaits, running_call
+from concurry.runtime.call_waits import CallWaits
 from concurry.runtime.clock import system
 from concurry.runtime.latency import NEVER, Tallies
 from concurry.runtime.loop import serve as serve_calls
@@ -73,17 +73,15 @@ class RemoteActor:
     def build(self) -> Actor | None:
         """Make the user's object; None: it failed, and the parent has been told."""
         try:
-            return Actor(self.plan, self, clock=system, attempt=self._attempt_begins)
+            return Actor(self.plan, self, clock=system, again=self._tried_again)
         except BaseException as error:
             cut_ours(error)
             failure = codec.pack_failure(0, error, f"{self}.__init__()")
             self.wire.line.send([control.UNBUILT, failure])
             return None
 
-    def _attempt_begins(self) -> None:
-        call = running_call()
-        if call is not None:
-            self.wire.attempt_begins(call.number)
+    def _tried_again(self, call: RemoteCall) -> None:
+        self.wire.tried_again(call.number)
 
     # -- calls of one at a time ------------------------------------------------------------------------------------
 

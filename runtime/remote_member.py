@@ -31,6 +31,7 @@ class RemoteMember(Member):
         super().__init__(pool, index)
         self.who = self.number
         self.settings: Mapping[str, Any] = pool.plan.settings
+        self.retried = any(method.policy is not None for method in pool.plan.methods.values())
         self.feed: Feed | None = None
         self.call_waits = _WaitsThere(self)
         # To its process, by channel, where handles go there or come from there; None: that process is gone.
@@ -63,7 +64,8 @@ class RemoteMember(Member):
         return [call for call in [*(self._only or ()), *sent] if not call.done()]
 
     def running(self) -> int:
-        return self.active
+        feed = self.feed
+        return 0 if feed is None or feed.killed else self.active
 
     def takers(self) -> list[tuple[Mailbox, Any]]:
         return [(self.pool.intakes[0].mailbox, self.feed or self)]
@@ -113,6 +115,11 @@ class RemoteMember(Member):
         limits = self.pool.elsewhere.time_limits
         if limits is not None:
             limits.replied(self)
+
+    def tried_again(self, call: Any, attempts: int) -> None:
+        retries = attempts - (call.carried is None)  # of one that was lost before, each is another one
+        if retries:
+            self.tallies[call.name].tried_again(retries)
 
     def leaving(self, channel: Any) -> None:
         if self.feed is not None:

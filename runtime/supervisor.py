@@ -46,7 +46,7 @@ class Supervisor:
         self.pool = pool
         self.closing = False
         self.draining = False
-        self.past = {"done": 0, "failed": 0, "restarts": 0}
+        self.past = {"done": 0, "failed": 0, "retries": 0, "restarts": 0}
         self.past_sums: dict[str, Sums] = {}
         self._on_demand: set[Member] = set()
         self._leaving: list[Any] = []  # channels of on-demand actors whose context is just about to end
@@ -227,13 +227,12 @@ class Supervisor:
             intake.put_back([call for call in unbegun if call.owner is intake])
         for call in begun:
             lost_calls.lost(pool, call, member, reason)
-        in_call = bool(begun)
-        asked = (self.closing or self.draining) and reason.clean and not in_call
+        asked = (self.closing or self.draining) and reason.clean and not begun
         if on_demand:
             pool.spawner.ended()  # still listed: a stop that comes now waits for the call that is taken here
             self._forget(member)
         elif not self.closing and (init_error is not None or not asked):
-            self._died(member, init_error or reason, counted=not in_call and reason.expected is None)
+            self._died(member, init_error or reason, begun)
         with self._lock:
             self._living -= 1  # after the lines above, which may have opened another
         self.finish_if_over()
@@ -248,28 +247,29 @@ class Supervisor:
                     self.past[key] += value
             member.add_to(self.past_sums)
 
-    def _died(self, member: Member, why: Any, *, counted: bool, opened: bool = True) -> None:
+    def _died(self, member: Member, why: Any, begun: Sequence[Any], *, opened: bool = True) -> None:
         clock, plan = self.pool.clock, self.pool.plan
-        decision = decide(member.deaths, clock.now(), counted=counted, intensity=plan.intensity)
-        if getattr(why, "expected", None) is not None:
+        expected, during = getattr(why, "expected", None) is not None, lost_calls.during(member, begun)
+        decision = decide(member.deaths, clock.now(), counted=not (begun or expected), intensity=plan.intensity)
+        if expected:
             decision = Decision(True, 0.0, decision.deaths)  # we ended it, to start it again
         member.deaths = decision.deaths
-        if decision.restart and self._start_again(member, why, decision, opened):
+        if decision.restart and self._start_again(member, why, decision, opened, during):
             return
-        said = "%s died (%s); it is not started again: %s is used up"
-        log.error(said, member, why, plan.intensity, extra=about(member))
+        said = "%s died (%s)%s; it is not started again: %s is used up"
+        log.error(said, member, why, during[0], plan.intensity, extra=during[1])
         with self._lock:
             member.state = FAILED
             all_failed = all(other.state == FAILED for other in self.pool.members)
         if all_failed:
             self._fail(member, why)
 
-    def _start_again(self, member: Member, why: Any, decision: Decision, opened: bool) -> bool:
-        """Start it now or later. False: neither can be. `opened`: whether the one that died had been opened."""
+    def _start_again(self, member: Member, why: Any, decision: Decision, opened: bool, during: Any) -> bool:
+        """Start it now or later. False: neither can be."""
         delay_s = decision.delay_s
         if getattr(why, "expected", None) is None:
             when = f"in {delay_s:.1f} s" if delay_s else "now"
-            log.warning("%s died (%s); it is started again %s", member, why, when, extra=about(member))
+            log.warning("%s died (%s)%s; it is started again %s", member, why, during[0], when, extra=during[1])
         else:
             ended_by = why.expected.removeprefix("its end by ")
             log.info("%s has ended (%s); it is started again now", member, ended_by, extra=about(member))
@@ -301,7 +301,7 @@ class Supervisor:
                 except Exception as failed:  # it could not even be opened: another death, and counted
                     error = failed
         if error is not None:
-            self._died(member, error, counted=True, opened=False)
+            self._died(member, error, (), opened=False)
         self.finish_if_over()
 
     def _fail(self, member: Member, why: Any) -> None:
@@ -361,7 +361,7 @@ class Supervisor:
             spans[at] = spans.get(at, 0) + 1
 
     def latencies(self) -> dict[str, dict[str, Any]]:
-        """Their calls by method, and of those that are gone: `count`, `failed`, `p50_s` and `p99_s`."""
+        """Their calls by method, and of those that are gone: see `Member.methods`."""
         sums: dict[str, Sums] = {}
         with self._lock:
             for name, past in self.past_sums.items():

@@ -106,8 +106,10 @@ class TimeLimits:
         owner = self._pool.elsewhere.owner(channel) if alone else None
         if owner is not None:
             owner.refuse()
+        feed.killed = alone  # the same: nothing runs there any more
         late = TimeoutError(f"{name} was not done within its call_timeout of {span:g} s. {what}")
         if not call.abandon(late, feed.member):
+            feed.killed = False
             if owner is not None:  # it has just ended by itself, and its process goes on
                 owner.accept()
             return
@@ -131,6 +133,7 @@ class TimeLimits:
             self._stuck.pop(feed, None)
         elif len(late) == len(calls):
             self._stuck.pop(feed, None)
+            feed.killed = True
             channel.end(f"its end by call_timeout: {late[0].name}() ran longer than that, and could not be cancelled")
         else:
             feed.member.leaving(channel)

@@ -25,9 +25,12 @@ def check_init(name: str, init: Init) -> None:
         with Packing():
             codec_pickle.dump_alone((init.cls, init.args, dict(init.kwargs)))
     except Exception as error:
+        from concurry.runtime import unsendable
+
+        found = unsendable.named(init.cls, init.args, dict(init.kwargs), {})
         raise EncodeError(
             f"{name}: its class or init arguments cannot be sent to another process, which CONCURRY_CHECK_WIRE asks "
-            f"for: {type(error).__name__}: {error}"
+            f"for: {type(error).__name__}: {error}. {found}".strip()
         ) from error
 
 

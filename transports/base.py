@@ -76,13 +76,15 @@ class Job(Protocol):
 
     Where the actor runs elsewhere also:
         who: for messages, as ``LLM[3]``; payload: what makes the actor, pickled, (entry, arguments); the other side
-        calls `entry(wire, *arguments)`. settings: what the transport is told (`Plan.settings`).
+        calls `entry(wire, *arguments)`. settings: what the transport is told (`Plan.settings`). retried: whether any
+        method has a retry policy, so that attempts are to be told.
     """
 
     name: str
     who: str
     payload: bytes
     settings: Mapping[str, Any]
+    retried: bool
 
     def serve(self, channel: Any) -> None:
         """Be the actor, in this thread, until `channel.receive()` says that no more will come."""
@@ -113,6 +115,10 @@ class Job(Protocol):
         """Calls were replied to, and are closed after this: there may be room for more. `ended`, of each: its method,
         how many nanoseconds it ran (0: nobody knows), and whether it failed. Not among them: those that somebody else
         had ended before. `seconds_each`: in the mean."""
+
+    def tried_again(self, call: Any, attempts: int) -> None:
+        """A call has ended there, or its actor has, after so many attempts in this context. Of calls that ended, only
+        where `retried`."""
 
     def given_back(self, channel: Any, calls: list[Any]) -> None:
         """Calls that had not begun wait again, in their order; maybe none."""

@@ -5,7 +5,7 @@ cost but a store each. Calls of a channel are numbered in the order in which the
 order, so one number says of every call whether it has begun.
 
     [0] the last call that has begun    [2n + 2], [2n + 3] of call i, n = i % CALLS: when it began (monotonic ns),
-                                        and the attempts begun
+                                        and the attempts begun after its first
     behind them: the last replies, in two halves that are filled by turns; each has its own length, written last
 
 The replies are there for a child that dies right after it has sent them: what it had sent may still have been on its
@@ -53,8 +53,8 @@ class Board:
         if fd is not None:
             os.close(fd)
 
-    def attempt(self, number: int) -> None:
-        """An attempt of it begins, where attempts are counted."""
+    def tried_again(self, number: int) -> None:
+        """Another attempt of a call begins, after its first."""
         self.numbers[2 * (number % CALLS) + 3] += 1
 
     def begun(self, number: int) -> bool:
@@ -71,8 +71,8 @@ class Board:
         return nanoseconds / 1e9 if nanoseconds else None
 
     def attempts(self, number: int) -> int:
-        """How many attempts had begun; 1 where it was never told."""
-        return max(1, int(self.numbers[2 * (number % CALLS) + 3]))
+        """How many attempts of a call have begun."""
+        return 1 + int(self.numbers[2 * (number % CALLS) + 3])
 
     def _keep(self, reply: bytes) -> None:
         """A reply is sent, or is about to be; a large one is not kept. It costs some 0.2 us."""

@@ -102,6 +102,7 @@ class ProcessChannel(Channel):
                 lambda: self.edge,
                 self._board.kept_by_the_living,
                 lambda: self.tell([control.AGAIN]),
+                self._note_attempts if job.retried else None,
             )
             self.lead = self.replies.lead
             self._asking = Asking(self.under_way, self._has_begun, self.tell, partial(job.given_back, self))
@@ -320,10 +321,14 @@ class ProcessChannel(Channel):
         self._begun_at_end = self._board.last_begun()
         for number, call in list(self.under_way.items()):
             if number <= self._begun_at_end:
-                call.attempts_lost = self._board.attempts(number)
+                self._note_attempts(number, call)
         self._board.close()
         self.memory.close()
         self._stacks.close()
+
+    def _note_attempts(self, number: int, call: Any) -> None:
+        call.attempts_lost = attempts = self._board.attempts(number)
+        self._job.tried_again(call, attempts)
 
     def undelivered(self) -> list[Any]:
         """The calls under way; after its end, those that had not begun wait again."""

@@ -70,16 +70,14 @@ class RayChannel(Channel):
         self._numbers = itertools.count(1)
         self._frames: InOrder[tuple[bytes, Any]] = InOrder()
         self._attempts: dict[int, int] = {}  # of calls under way, where it is not the first
-        self.is_ready = False
+        self.is_ready = self._ended = self._closed = self._killed = False
         self._node = ""
         self._fetching = 0  # large results that are on their way into the object store
-        self._brings_large = False  # whether the last result was large
+        self._brings_large = False  # the last result was large
         self._last_begun: int | None = None  # the last call that the actor began, where it ended as it was asked to
-        self._ended = self._closed = False
         self._by_client = ray.util.client.ray.is_connected()
         self._unbuilt: bytes | None = None
         self._expected: str | None = None
-        self._killed = False
         self._blamed: set[int] = set()
         self._over = threading.Event()
         self._ending = threading.Lock()  # its end is told once: held for good by who does
@@ -162,7 +160,12 @@ class RayChannel(Channel):
         items = codec.read(frame)
         _, mean_ns, told, _, _ = items[0]
         ended = []
-        spans = next((message.pop(1) for message in told or () if message[0] == SPANS), None)
+        spans = None
+        for message in told or ():  # before the replies: what they end may be told of here
+            if message[0] == SPANS:
+                spans = message[1]
+            elif message[0] == ATTEMPT and message[1] in self.under_way:
+                self._attempts[message[1]] = message[2]
         for (number, status, how, body), ns in zip(items[1:], parcel.spans_of(spans, mean_ns), strict=False):
             call = self._ends(number)
             if call is not None:
@@ -179,8 +182,10 @@ class RayChannel(Channel):
     def _ends(self, number: int) -> Any:
         """A call is under way no more. Gives it, where it was."""
         self._began.pop(number, None)
-        self._attempts.pop(number, None)
-        return self.under_way.pop(number, None)
+        attempts, call = self._attempts.pop(number, 1), self.under_way.pop(number, None)
+        if call is not None and self._job.retried:
+            self._job.tried_again(call, attempts)
+        return call
 
     def _edge(self) -> Any:
         return self._job.edge_to(self)
@@ -205,9 +210,6 @@ class RayChannel(Channel):
             self._fetch(message[1], message[2])
         elif kind == BESIDE:
             self._large(message[1], message[2], large)
-        elif kind == ATTEMPT:
-            if message[1] in self.under_way:
-                self._attempts[message[1]] = message[2]
         elif kind == PONG:
             self._pings.pop(message[1], _nothing)()
         elif kind == ENDED:
@@ -231,8 +233,7 @@ class RayChannel(Channel):
         self._brings_large = True
         there = RayParcel(buffers, copies=self._copies)
         number, status, how, body = codec.read(reply)[0]
-        call = self._ends(number)
-        if call is not None:
+        if (call := self._ends(number)) is not None:
             told = partial(self._job.replied, self)
             close_calls(self._job.who, [(call, status, how, body, there, ns)], 0.001, told, self._edge)
 
@@ -248,10 +249,10 @@ class RayChannel(Channel):
         if not self._ending.acquire(False):
             return
         self._blamed = {id(call) for call in itertools.islice(list(self.under_way.values()), self._width)}
-        for number, attempts in list(self._attempts.items()):
-            call = self.under_way.get(number)
-            if call is not None:
-                call.attempts_lost = attempts
+        for number, call in list(self.under_way.items()):
+            if self._last_begun is None or number <= self._last_begun:
+                call.attempts_lost = attempts = self._attempts.get(number, 1)
+                self._job.tried_again(call, attempts)
         self._closed = True
         self._job.aside(partial(self._tell_the_end, error))  # it may start another: not on Ray's thread
 

@@ -228,12 +228,11 @@ class RayWire(GivesBack):
         """How many calls were replied to."""
         return self.replied
 
-    def attempt_begins(self, number: int) -> None:
-        """See `Wire.attempt_begins`. Nobody can look at these numbers after its end, so all but the first are told."""
+    def tried_again(self, number: int) -> None:
+        """See `Wire.tried_again`. Nobody can look at these numbers after its end, so it is told."""
         place = 2 * (number % CALLS) + 3
         self.numbers[place] += 1
-        if self.numbers[place] > 1:
-            self.send([ATTEMPT, number, self.numbers[place]])
+        self.send([ATTEMPT, number, 1 + self.numbers[place]])
 
     def begun(self, number: int) -> bool:
         """Whether a call has begun."""

@@ -239,7 +239,7 @@ class Wire(GivesBack):
     def end_with_the_call(self, end: Callable[..., Any]) -> None:
         """This process is a forked copy: nothing may come or go here. Whatever comes back from a call's code replies
         first: `end` is called then, with whatever arguments."""
-        self.reply = self.pack_result = self.attempt_begins = self.receive = end  # type: ignore[method-assign]
+        self.reply = self.pack_result = self.tried_again = self.receive = end  # type: ignore[method-assign]
 
     # -- shared memory -----------------------------------------------------------------------------------------------
 
@@ -329,9 +329,9 @@ class Wire(GivesBack):
         else:
             self.memory.heard(message, fds)
 
-    def attempt_begins(self, number: int) -> None:
-        """An attempt of a call begins; told of the first one too, where attempts are counted."""
-        self.board.attempt(number)
+    def tried_again(self, number: int) -> None:
+        """Another attempt of a call begins, after its first."""
+        self.board.tried_again(number)
 
     def total(self) -> int:
         """How many calls were replied to, also where their replies are held."""

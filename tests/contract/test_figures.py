@@ -12,7 +12,7 @@ import pytest
 from concurry import Worker, WorkerDiedError, WorkerStoppedError, gather
 
 Start = Callable[..., Any]
-FALLS_NEVER = ("done", "failed", "cancelled", "restarts", "total_dispatched")
+FALLS_NEVER = ("done", "failed", "cancelled", "retries", "restarts", "total_dispatched")
 
 
 class Ends(Worker):
@@ -37,6 +37,24 @@ class Ends(Worker):
         finally:
             ended.set()
 
+    def fails_twice(self) -> int:
+        self.fails = getattr(self, "fails", 0) + 1
+        if self.fails < 3:
+            raise ValueError
+        return self.fails
+
+    async def fails_twice_later(self) -> int:
+        return self.fails_twice()
+
+    def calls_inside(self) -> int:
+        return self.fails_twice()
+
+    def fails_and_holds(self, began: Any, go: Any) -> None:
+        if not hasattr(self, "fails"):
+            self.fails = 1
+            raise ValueError
+        self.hold(began, go)
+
     def leave(self) -> None:
         os._exit(3)
 
@@ -46,10 +64,60 @@ class Ends(Worker):
             os._exit(3)
         raise ValueError
 
+    def fails_and_leaves_once(self, been: str) -> int:
+        """Each of its two lives begins with a failure; the first one ends at its second attempt."""
+        self.fails = getattr(self, "fails", 0) + 1
+        if self.fails == 1:
+            raise ValueError
+        if not os.path.exists(been):
+            open(been, "w").close()
+            os._exit(3)
+        return self.fails
+
 
 def counted(worker: Any) -> tuple[int, int, int]:
     stats = worker.stats()
     return stats["done"], stats["failed"], stats["total_dispatched"]
+
+
+def retried(worker: Any) -> tuple[int, dict[str, int]]:
+    """Attempts after the first, in all and by method: the same in each place where they are told."""
+    stats = worker.stats()
+    by_method = {name: calls["retries"] for name, calls in stats["methods"].items() if calls["retries"]}
+    assert stats["retries"] == sum(by_method.values()) == worker.get_pool_stats()["retries"]
+    workers = [worker.get_worker_stats(index) for index in range(len(worker))]
+    if workers:
+        assert stats["retries"] == sum(one["retries"] for one in workers)
+        assert stats["retries"] == sum(calls["retries"] for one in workers for calls in one["methods"].values())
+    return stats["retries"], by_method
+
+
+@pytest.mark.parametrize("method", ["fails_twice", "fails_twice_later"])
+def test_retries_are_counted_by_method(start: Start, way: Any, method: str) -> None:
+    worker = start(Ends, options={"num_retries": {method: 5, "bad": 2, "*": 0}, "retry_wait": 0.001})
+    worker.good().result(20)
+    assert retried(worker) == (0, {})
+    assert getattr(worker, method)().result(20) == 3
+    assert isinstance(worker.bad().exception(20), ValueError)
+    worker.stop()
+    assert retried(worker) == (4, {method: 2, "bad": 2})
+    assert counted(worker) == (2, 1, 3)
+
+
+def test_of_a_method_that_another_one_calls_nothing_is_counted(start: Start, way: Any) -> None:
+    worker = start(Ends, options={"num_retries": {"fails_twice": 5, "*": 0}, "retry_wait": 0.001})
+    assert worker.calls_inside().result(20) == 3
+    assert retried(worker) == (0, {})
+    assert counted(worker) == (1, 0, 1)
+
+
+def test_retries_of_a_call_past_its_time_are_counted(start: Start, way: Any, new_signal: Any) -> None:
+    options = {"num_retries": {"fails_and_holds": 2, "*": 0}, "retry_wait": 0.001, "call_timeout": 0.3}
+    worker, began, go = start(Ends, options=options), new_signal(), new_signal()
+    assert isinstance(worker.fails_and_holds(began, go).exception(20), TimeoutError)
+    go.set()
+    worker.stop()
+    assert retried(worker) == (1, {"fails_and_holds": 1})
 
 
 def test_what_ends_by_itself(start: Start, way: Any) -> None:
@@ -112,6 +180,14 @@ def test_a_lost_call_has_failed(start: Start, way: Any, tmp_path: Any) -> None:
     assert counted(worker) == (1, 2, 3)  # once, though it was begun three times
     worker.stop()
     assert counted(worker) == (1, 2, 3)
+    assert retried(worker) == (2, {"leave_once": 2})
+
+
+def test_retries_before_and_after_a_death_are_counted(start: Start, way: Any, tmp_path: Any) -> None:
+    options = {"num_retries": 5, "retry_wait": 0.001, "retry_on": [ValueError, WorkerDiedError]}
+    worker = start(Ends, options=options)
+    assert worker.fails_and_leaves_once(str(tmp_path / "been")).result(20) == 2
+    assert retried(worker) == (3, {"fails_and_leaves_once": 3})
 
 
 def test_a_lost_call_that_waits_for_its_next_attempt(start: Start, way: Any, tmp_path: Any) -> None:

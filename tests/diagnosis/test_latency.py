@@ -86,6 +86,8 @@ def test_sums_of_several_actors_and_calls_measured_elsewhere() -> None:
     one, other = Tallies(), Tallies()
     one.all_ended([("read", 1_000_000, False), ("read", 3_000_000, True), ("write", 0, False)])
     other.all_ended([("read", 3_000_000, False)])
+    one["read"].tried_again()
+    other["read"].tried_again(2)
     sums: dict[str, Sums] = {}
     for tallies in (one, other):
         for name, tally in tallies.items():
@@ -93,9 +95,11 @@ def test_sums_of_several_actors_and_calls_measured_elsewhere() -> None:
     assert sums["read"].told() == {
         "count": 3,
         "failed": 1,
+        "retries": 3,
         "p50_s": pytest.approx(0.003, rel=0.04),
         "p99_s": pytest.approx(0.003, rel=0.04),
     }
-    assert sums["write"].told() == {"count": 1, "failed": 0, "p50_s": None, "p99_s": None}
+    assert sums["write"].told() == {"count": 1, "failed": 0, "retries": 0, "p50_s": None, "p99_s": None}
     assert one.total == 3
     assert one.ended() == (3, 1)
+    assert (one.retries, other.retries) == (1, 2)

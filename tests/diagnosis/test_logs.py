@@ -6,8 +6,10 @@ import io
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +32,15 @@ class Odd(Worker):
 
     def leave(self) -> None:
         os._exit(3)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def thread_name(self) -> str:
+        return threading.current_thread().name
+
+    async def thread_name_later(self) -> str:
+        return threading.current_thread().name
 
     def stop(self) -> None:
         raise OSError("cannot close")
@@ -75,19 +86,47 @@ def heard() -> Iterator[Heard]:
     logging.getLogger("concurry").removeHandler(handler)
 
 
-def test_a_death_names_its_worker(heard: Heard) -> None:
+def test_a_death_names_its_worker_and_its_call(heard: Heard) -> None:
     with Odd.options(mode="process", max_workers=2).init() as odd:
         odd.leave().exception(20)
         found = heard.next_with("started again")  # after its calls have ended
     assert found.worker in ("Odd[0]", "Odd[1]")
+    assert found.call == "leave"
+    assert found.getMessage() == f"{found.worker} died (exit code 3) while running leave(); it is started again now"
+
+
+def test_a_death_of_an_idle_worker_names_no_call(heard: Heard) -> None:
+    with Odd.options(mode="process").init() as odd:
+        os.kill(odd.pid().result(20), signal.SIGKILL)
+        found = heard.next_with("started again")
     assert found.call is None
+    assert found.getMessage().startswith("Odd died (SIGKILL); it is started again")
+
+
+def test_the_name_of_the_thread_tells_the_worker(options: dict[str, Any]) -> None:
+    if options["mode"] == "sync":
+        pytest.skip("it is the caller's own thread")
+    with Odd.options(**options).init() as odd:
+        names = [odd.thread_name().result(20), odd.thread_name_later().result(20)]
+    assert all(name.startswith("concurry: Odd") for name in names), names
+
+
+def test_a_format_with_the_fields_for_the_records_of_everybody() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter(FORMAT, defaults={"worker": None, "call": None, "attempt": None}))
+    log = logging.getLogger("somebody else")
+    log.addHandler(handler)
+    try:
+        log.warning("said")
+    finally:
+        log.removeHandler(handler)
+    assert stream.getvalue() == "None|None|None|said\n"
 
 
 def test_a_late_call_names_itself(heard: Heard) -> None:
     class Slow(Worker):
         def hang(self) -> None:
-            import threading
-
             threading.Event().wait(0.5)
 
     with Slow.options(mode="thread", call_timeout=0.05).init() as slow:

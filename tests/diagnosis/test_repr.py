@@ -16,6 +16,9 @@ class Held(Worker):
         began.set()
         go.wait()
 
+    def wait(self) -> None:
+        threading.Event().wait()
+
     def leave(self) -> None:
         os._exit(3)
 
@@ -43,6 +46,14 @@ def test_in_every_mode(options: dict[str, Any]) -> None:
         held.one().result(20)
         assert repr(held).startswith(f"<Handle of Held: {options['mode']}")
     assert repr(held).endswith("stopped>")
+
+
+def test_what_is_ended_by_its_time_does_not_run_any_more() -> None:
+    with Held.options(mode="process", call_timeout={"wait": 0.05}).init() as held:
+        assert isinstance(held.wait().exception(20), TimeoutError)
+        assert repr(held) == "<Handle of Held: process, 0 waiting, 0 running>"
+        assert held.stats()["running"] == 0
+        assert held.one().result(20) == 1
 
 
 def _call_until_refused(held: Any) -> None:

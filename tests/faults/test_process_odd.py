@@ -70,7 +70,7 @@ print("as it is", flush=True)
     )
     run.finish()
     assert (run.status, run.out.strip()) == (0, "as it is"), run.err
-    assert run.err.splitlines() == ["Works died (SIGKILL); it is started again now"]
+    assert run.err.splitlines() == ["Works died (SIGKILL) while running die(); it is started again now"]
 
 
 @pytest.fixture
