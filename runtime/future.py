@@ -15,7 +15,7 @@ Each side writes its own field first and reads the other's after. Under the GIL 
 other; both may. A runner that sees a veto goes through `_LOCK`, where the state decides; an outsider always does.
 So: outsider saw stage 0 -> the runner will see the veto in `begin` and not run it. Outsider saw stage 2 -> it yields,
 the runner closes. (Needs the GIL's ordering; `concurry` refuses nothing on free-threaded builds, but they take the
-locked way at each step: `_FREE_THREADED`.)
+locked way at each step: `FREE_THREADED`.)
 
 Called by: the pool (makes them), the loop (begins and closes them), everybody (waits).
 """
@@ -23,7 +23,6 @@ Called by: the pool (makes them), the loop (begins and closes them), everybody (
 from __future__ import annotations
 
 import concurrent.futures
-import sys
 from _thread import allocate_lock
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
@@ -35,12 +34,12 @@ from concurry.runtime.std_view import CANCELLED as CANCELLED
 from concurry.runtime.std_view import FINISHED as FINISHED
 from concurry.runtime.std_view import PENDING as PENDING
 from concurry.runtime.std_view import Callback, StandardView, call_back
+from concurry.transports.gil import FREE_THREADED
 from concurry.transports.logs import log
 
 T = TypeVar("T")
 
 _LOCK = allocate_lock()  # protects contested closes and the first hook of a future; held for a few lines, never nested
-_FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 Hook = Callable[["BaseFuture[Any]"], object]
 
@@ -88,7 +87,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):
     def begin(self) -> bool:
         """Claim the call. False: it was withdrawn; it is closed and must not run."""
         self._stage = 1
-        if self._veto is None and not _FREE_THREADED:
+        if self._veto is None and not FREE_THREADED:
             return True
         return self._begin_contested()
 
@@ -104,7 +103,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):
     def closes(self) -> bool:
         """The runner is about to close it, and counts it first. False: somebody else has closed it, and counted it."""
         self._stage = 2
-        if self._veto is None and not _FREE_THREADED:
+        if self._veto is None and not FREE_THREADED:
             return True
         with _LOCK:
             return self._status is PENDING
@@ -113,7 +112,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):
         """Close with the method's result. False: somebody else closed it before, the result is dropped. `at`: who
         counts it (`total`), before it is closed."""
         self._stage = 2
-        if self._veto is not None or _FREE_THREADED:
+        if self._veto is not None or FREE_THREADED:
             return self._close_contested(result, None, at)
         if at is not None:
             at.total += 1
@@ -127,7 +126,7 @@ class BaseFuture(StandardView, concurrent.futures.Future[T], Generic[T]):
     def fail(self, exception: BaseException) -> bool:
         """Close with the method's exception. False: somebody else closed it before."""
         self._stage = 2
-        if self._veto is not None or _FREE_THREADED:
+        if self._veto is not None or FREE_THREADED:
             return self._close_contested(None, exception)
         self._result = None
         self._exception = exception

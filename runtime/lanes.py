@@ -124,7 +124,8 @@ class LoopLane:
             except RuntimeError as error:  # no thread can be started: it is this call's failure, and the lane goes on
                 del self.running[call]
                 self.active -= 1
-                self._tallies[call.name].add(failed=True)
+                if call.closes():
+                    self._tallies[call.name].add(failed=True)
                 call.abandon(error)
         else:
             task = self.running[call] = call.extra = self._task(self._run(call), loop=self.loop, name=call.name)

@@ -27,6 +27,12 @@ NEVER: Final = 1 << 62
 _lock = allocate_lock()  # protects what threads change that share a tally; nothing else is taken under it
 
 
+def after_fork_in_child() -> None:
+    """The lock may have been held by a thread that is not here any more."""
+    global _lock
+    _lock = allocate_lock()
+
+
 class Tally:
     """One method of one actor, through all its incarnations.
 
@@ -64,8 +70,8 @@ class Tally:
     def pick(self, number: int) -> int:
         """The call begins before which there were `number`, and is timed. Returns for how many calls it stands, and
         chooses the next one."""
-        weight, last_ns = number + 1 - self._seen, self._last_ns
-        self._seen = number + 1
+        weight, last_ns = max(0, number + 1 - self._seen), self._last_ns  # below: another thread was quicker
+        self._seen += weight
         gap, first = 1, _PARTS if last_ns > _TINY_NS else 4
         if last_ns and last_ns < _WORTH_NS and number >= first:
             # Not every n-th: callers may have a rhythm of their own. Not `random`: it is the user's to seed.

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
-from concurry.runtime import future, waits
+from concurry.runtime import future, latency, waits
 from concurry.runtime.clock import system
 from concurry.runtime.notifier import helper, judge, notifier
 from concurry.runtime.plan import Plan
@@ -277,6 +277,7 @@ def _after_fork_in_child() -> None:
     system.after_fork_in_child()
     waits.after_fork_in_child()
     future.after_fork_in_child()
+    latency.after_fork_in_child()
 
     def forked() -> BaseException:
         return ForkedHandleError(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from concurry.transports.codec import OK, PLAIN
+from concurry.transports.gil import FREE_THREADED
 
 log = logging.getLogger("concurry")
 
@@ -26,20 +27,30 @@ def close_calls(
     edge: Callable[[], Any],
 ) -> None:
     """Close `ended`, a list of (call, status, how, body, parcel, nanoseconds), and empty it. `told`: see `Job.replied`,
-    without the channel; before they are closed: what wakes callers comes last."""
+    without the channel; before they are closed: what wakes callers comes last.
+
+    It may be broken off anywhere, by a Ctrl-C, and called again with what is left and more: None stands behind those
+    that were told of."""
     counted: list[tuple[str, float, bool]] = []
     failed = 0
     for item in ended:
+        if item is None:
+            counted, failed = [], 0
+            continue
         call = item[0]
         call._stage = 2  # as in `BaseFuture.closes`, which costs more
-        if call._veto is None or call.closes():
+        if (call._veto is None and not FREE_THREADED) or call.closes():
             failed += item[1] != OK
             counted.append((call.name, item[5], item[1] != OK))
     try:
         told(counted, failed, seconds_each)
     except Exception:  # who waits for them shall hear of it all the same
         log.exception("%s: that calls have ended could not be told", who)
-    for call, status, how, body, parcel, _ in ended:
+    ended.append(None)
+    for item in ended:
+        if item is None:
+            continue
+        call, status, how, body, parcel, _ = item
         try:
             if status != OK:
                 call.fail_unread(how, body)

@@ -32,7 +32,7 @@ def refuse_in_import(who: str) -> None:
 
 def _imported_here() -> str | None:
     """The module that this thread is about to import, the innermost one."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         code = frame.f_code
         if code.co_name == "_find_and_load" and code.co_filename.startswith("<frozen importlib"):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Iterable
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Final
 
 import msgpack
@@ -58,7 +58,8 @@ def spans(each_ns: list[float]) -> bytes:
 
 def spans_of(more: Any, mean_ns: int) -> Iterable[float]:
     """The same, as it came; without end where it is told of all of them together."""
-    return array("f", more) if more.__class__ is bytes and not len(more) % 4 else repeat(mean_ns)
+    each: Any = array("f", more) if more.__class__ is bytes and not len(more) % 4 else ()
+    return chain(each, repeat(mean_ns))  # there is one for each reply, whatever has come
 
 
 _FIVE: Final = tuple(

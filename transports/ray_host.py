@@ -135,7 +135,7 @@ class RayWire(GivesBack):
             out, told, ended, busy_ns = self._out, self._told, self._ended, self._busy_ns
             self._out, self._told = [], []
             spans, self._spans = self._spans, []
-            if len(spans) > 1:
+            if len(spans) > 1 or len(spans) < ended:  # else the mean is what the one took
                 told.append([SPANS, parcel.spans(spans)])
             self._ended = self._busy_ns = 0
         return place, out, told, busy_ns // ended if ended else 0

@@ -76,10 +76,9 @@ class Wire(GivesBack):
         self.on_interrupt: Callable[[list[int]], None] = _ignore
         self.makings: list[Any] | None = None  # large buffers of what the actor is made of, until it is made
         self.replied = 0  # calls whose replies were sent
-        self._out: list[bytes] = []
-        self._spans: list[float] = []  # of the calls that they are of, how long each took, in ns
+        self._out: list[tuple[bytes, float]] = []  # replies, and how long their calls took, in ns
         self._last: list[Any] = _NOTHING  # the frames of the last message, where that is too large for the board
-        self._out_lock = allocate_lock()  # protects `_out`, `_spans`, `replied`, the socket and the lender
+        self._out_lock = allocate_lock()  # protects `_out`, `replied`, the socket and the lender
         self._held_since = 0  # ns
         self._mean_ns = 1e9
         self._busy_ns = self._told_ns = 0  # what calls took whose replies were held; and as far as that was told
@@ -177,8 +176,7 @@ class Wire(GivesBack):
                 self._post(parcel.header(parcel.REPLIES, busy_ns) + reply)
             return
         self._busy_ns += busy_ns
-        self._spans.append(busy_ns)  # before the reply: whoever takes that finds it
-        out.append(reply)  # without the lock: who flushes takes away what it has seen, and no more
+        out.append((reply, busy_ns))  # without the lock: who flushes takes away what it has seen, and no more
         if self._mean_ns < _QUICK_NS:
             held = len(out)
             if held > 1 and not self.waiting and self.looks_for_more:
@@ -216,13 +214,11 @@ class Wire(GivesBack):
                 batch, busy_ns = out[:], self._busy_ns
                 if batch:
                     del out[: len(batch)]
-                    spans = self._spans[: len(batch)]
-                    del self._spans[: len(batch)]
                     self.replied += len(batch)
                     mean_ns = (busy_ns - self._told_ns) // len(batch)
                     self._told_ns = busy_ns
-                    more = parcel.spans(spans) if len(batch) > 1 else None
-                    self._post(parcel.header(parcel.REPLIES, mean_ns, more) + b"".join(batch))
+                    more = parcel.spans([each_ns for _, each_ns in batch]) if len(batch) > 1 else None
+                    self._post(parcel.header(parcel.REPLIES, mean_ns, more) + b"".join([each for each, _ in batch]))
 
     def _post(self, frame: bytes) -> None:
         """Under the lock."""

@@ -13,6 +13,7 @@ import zmq
 from concurry.transports import codec, parcel
 from concurry.transports.asking import Asking
 from concurry.transports.board import Board
+from concurry.transports.closing import close_calls
 from concurry.transports.replies import Replies
 
 
@@ -216,3 +217,43 @@ def test_a_closed_board_does_not_tell_when_a_call_began() -> None:
     board.close()
     assert board.begun(1)
     assert board.began_at(1) is None, "it did not begin when the machine did"
+
+
+class Closed:
+    """As much of a call as closing one asks for."""
+
+    name = "work"
+    _veto = None
+    _stage = 1
+
+    def __init__(self, *, breaks: bool = False) -> None:
+        self.results: list[Any] = []
+        self._breaks = breaks
+
+    def closes(self) -> bool:
+        return True
+
+    def close(self, result: Any) -> None:
+        if self._breaks:
+            self._breaks = False
+            raise KeyboardInterrupt
+        self.results.append(result)
+
+
+def test_a_ctrl_c_among_closing_calls_counts_none_twice() -> None:
+    """It is broken off, and done again with what has come meanwhile."""
+    calls = [Closed(), Closed(breaks=True), Closed()]
+    ended: list[Any] = [(call, codec.OK, codec.PLAIN, number, None, 1) for number, call in enumerate(calls)]
+    counted: list[int] = []
+
+    def told(each: list[Any], failed: int, seconds_each: float) -> None:
+        counted.append(len(each))
+
+    with pytest.raises(KeyboardInterrupt):
+        close_calls("W", ended, 0.1, told, lambda: None)
+    later = Closed()
+    ended.append((later, codec.OK, codec.PLAIN, 3, None, 1))
+    close_calls("W", ended, 0.1, told, lambda: None)
+    assert counted == [3, 1]
+    assert [call.results[-1] for call in (*calls, later)] == [0, 1, 2, 3]
+    assert ended == []

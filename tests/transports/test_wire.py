@@ -24,11 +24,11 @@ def test_the_ear_does_not_forget_a_reply_that_is_held_as_it_looks() -> None:
     wire: Any = Wire.__new__(Wire)
     woken: list[bool] = []
 
-    class Out(list[bytes]):
+    class Out(list[tuple[bytes, float]]):
         def __bool__(self) -> bool:
             found = len(self) > 0
             if not found:  # what `Wire.reply` does on the other thread
-                self.append(b"held")
+                self.append((b"held", 1))
                 woken.extend([True] if not wire._flushing else [])
             return found
 
@@ -64,7 +64,7 @@ def silent_wire() -> Any:
     wire.large = 0
     wire.lender = lambda: None
     wire._out_lock = threading.Lock()
-    wire._last, wire._out, wire._spans = [], [], []
+    wire._last, wire._out = [], []
     wire.replied = wire._busy_ns = wire._told_ns = wire._held_since = 0
     wire._mean_ns, wire._flushing = 1e9, False
     return wire
@@ -136,7 +136,7 @@ def test_a_busy_control_line_does_not_keep_the_ear_from_what_is_held() -> None:
     wire._wake = os.eventfd(0)
     wire.line = Line()
     wire.on_message = lambda message, fds: None
-    wire._out.append(_packed([1, codec.OK, codec.PLAIN, None]))
+    wire._out.append((_packed([1, codec.OK, codec.PLAIN, None]), 1))
     wire._flushing, wire._held_since = True, 0
     try:
         with pytest.raises(HeardEnough):
