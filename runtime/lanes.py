@@ -126,7 +126,7 @@ class LoopLane:
                 self.active -= 1
                 if call.closes():
                     self._tallies[call.name].add(failed=True)
-                call.abandon(error)
+                call.fail(error)
         else:
             task = self.running[call] = call.extra = self._task(self._run(call), loop=self.loop, name=call.name)
             if call.done():  # cancelled between its beginning and the line above
