@@ -1,9 +1,10 @@
 """Executor: `concurrent.futures.Executor` in every mode.
 
 Guarantees: whatever takes an executor of the standard library takes this one: `submit`, `map`, `shutdown`, the context
-manager, `loop.run_in_executor`; its futures are `concurrent.futures.Future`s. `shutdown` lets what was accepted finish,
-and the end of the `with` block waits for that, where a handle's cancels what has not begun. One that is dropped lets
-its calls finish, without a warning.
+manager, `loop.run_in_executor`; its futures are `concurrent.futures.Future`s, and futures among the arguments are
+handed over as they are, unless `unwrap_futures=True` is said. `shutdown` lets what was accepted finish, and the end of
+the `with` block waits for that, where a handle's cancels what has not begun. One that is dropped lets its calls finish,
+without a warning.
 Called by: users.
 """
 
@@ -41,7 +42,8 @@ class Executor(concurrent.futures.Executor):
 
     Args:
         by_place: nothing may be: `Executor(4)` is an error that shows the keyword form.
-        given: options, by keyword, as for `Worker.options`; in options by method name its calls are "submit".
+        given: options, by keyword, as for `Worker.options`; in options by method name its calls are "submit". Where
+            nobody says `unwrap_futures`, it is False.
 
     Raises:
         TypeError: an unknown option, or one that is not given by keyword. ValueError: an option that cannot have this
@@ -60,6 +62,7 @@ class Executor(concurrent.futures.Executor):
             {**checked, "blocking": False},
             name="Executor",
             say_mode="Executor(mode='thread')",
+            weaker=({"unwrap_futures": False},),  # as the standard library's: a function is given what its call says
             anchor=QuietAnchor,
         )
         self._submit: Callable[..., Any] = self._handle.__dict__["submit"]
@@ -199,7 +202,9 @@ class Executor(concurrent.futures.Executor):
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; those that were accepted are run, and then the actors end. Idempotent.
+        """Take no more calls; those that were accepted are run, and then the actors end. Idempotent. At interpreter
+        exit, where nobody waited for that, calls that have not begun are cancelled, and those that run have
+        `exit_timeout`.
 
         Args:
             wait: return when that is so; False: at once.

@@ -25,7 +25,7 @@ from concurry.runtime.enums import ExecutionMode
 from concurry.runtime.notifier import notifier
 from concurry.runtime.plan import Plan
 from concurry.runtime.pool import start
-from concurry.task_calls import CHUNKS, COROUTINE, methods_of, runs_async, sendable, undecorated
+from concurry.task_calls import CHUNKS, COROUTINE, methods_of, refuse_own, runs_async, sendable, undecorated
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -215,10 +215,16 @@ def mapped(
     source = task_map.Source(iterables, chunksize)
     most = buffersize
     if most is None and (not source.is_sized or plan.mailbox_size is not None):
-        most = task_map.default_buffersize(plan, direct=pool.transport.direct)
+        most = task_map.default_buffersize(plan)
     submit = _for_map(handle, fn, guard, chunked=source.chunked, go_on=return_exceptions)
     return task_map.results(
-        submit, source, most=most, timeout=timeout, progress=progress, return_exceptions=return_exceptions
+        submit,
+        source,
+        most=most,
+        direct=pool.transport.direct,
+        timeout=timeout,
+        progress=progress,
+        return_exceptions=return_exceptions,
     )
 
 
@@ -276,7 +282,9 @@ def launch(
     """
     check_bound(fn)
     plain = undecorated(fn)
-    methods = {"submit": methods_of(plain)["submit"], **method_table(cls)}
+    theirs = method_table(cls)
+    refuse_own(cls.__name__, theirs)
+    methods = {"submit": methods_of(plain)["submit"], **theirs}
     options = Options.resolve(
         [given, *declared.layers(cls), *config.layers(), *weaker],
         worker=name or cls.__name__,

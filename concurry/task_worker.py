@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from concurry import declared, task_calls
 from concurry.runtime.actor import building
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from concurry.option_types import OptionArgs
     from concurry.tasks import Task
+    from concurry.waiting_items import Progress
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +49,7 @@ class TaskWorker(Worker):
         check_bound(fn)
         self._fn = fn = undecorated(fn)
         if building.limits is not None and building.limits[0] is self:  # an actor's object
-            vars(self).update(task_calls.calls_of(fn, self.limits, vars(self).get("limits")))
+            vars(self).update(task_calls.calls_of(fn, self.limits))
 
     @classmethod
     def options(cls, **given: Unpack[OptionArgs]) -> TaskLauncher:
@@ -97,8 +98,23 @@ class TaskWorker(Worker):
         fn, rest = function_of("submit", self._fn, args)
         return fn(*rest, **kwargs)
 
-    def map(self, *args: Any, return_exceptions: bool = False, **_: Any) -> Iterator[Any]:
-        """The plain object's: Python's own `map`, over `args`; `return_exceptions`: as the handle's."""
+    def map(
+        self,
+        *args: Any,
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        progress: Progress = None,
+        return_exceptions: bool = False,
+    ) -> Iterator[Any]:
+        """The plain object's: Python's own `map`.
+
+        Args:
+            args: the function and the iterables; or, where a function is bound, only the iterables.
+            timeout: seconds, as the handle's; here it says nothing, as do chunksize (items), buffersize (calls) and
+                progress.
+            return_exceptions: as the handle's.
+        """
         fn, iterables = function_of_map(self._fn, args)
         return map(partial(_or_its_exception, fn) if return_exceptions else fn, *iterables)
 
@@ -107,6 +123,20 @@ class TaskWorker(Worker):
         if self._fn is None:
             raise unbound(type(self).__name__)
         return self._fn(*args, **kwargs)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            name_of = type(self).__name__
+            if name in _MADE_IN_INIT:
+                raise AttributeError(
+                    f"{name_of}.__init__ did not call super().__init__(fn), which a TaskWorker needs: add it, with the "
+                    f"function that it is bound to, or None"
+                )
+            raise AttributeError(f"{name_of!r} object has no attribute {name!r}")
+
+
+_MADE_IN_INIT: Final = frozenset(("_fn", "submit_fn", "submit_async", *task_calls.CHUNKS))
 
 
 def _or_its_exception(fn: Any, *args: Any) -> Any:

@@ -13,22 +13,28 @@ Called by: users.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import update_wrapper
-from types import MethodType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from concurry import config
 from concurry.option_layers import Layer
 from concurry.options import check
+from concurry.retry import FIELDS, compile_policies
 from concurry.runtime.enums import ExecutionMode
+from concurry.task_calls import Decorated, undecorated
 from concurry.task_handle import QuietAnchor, TaskHandle, launch
+from concurry.task_method import MethodTask
 from concurry.task_worker import TaskWorker
+from concurry.transports.errors import WorkerStoppedError
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import Self, Unpack
 
     from concurry.option_types import OptionArgs
     from concurry.runtime.future import BaseFuture
@@ -36,13 +42,17 @@ if TYPE_CHECKING:
     from concurry.waiting_items import Progress
 
 P = ParamSpec("P")
+P2 = ParamSpec("P2")
 R = TypeVar("R")
 _BY_VALUE: Final = ("__main__", "__mp_main__", "<run_path>")  # modules that are other ones in other processes
+_RETRIES: Final = (*FIELDS, "retry_config")
 _UNSAID: Any = object()
 
 
-class Task(Generic[P, R]):
+class Task(Decorated, Generic[P, R]):
     """A function under `@task`. Calling it submits a call and returns a future.
+
+    In a child that `os.fork` made it starts anew at its first call there.
 
     Attributes:
         __wrapped__: the function itself, to call it here and now.
@@ -55,9 +65,12 @@ class Task(Generic[P, R]):
     def __init__(self, fn: Callable[..., Any], given: Mapping[str, Any]) -> None:
         update_wrapper(self, fn)
         self._given = dict(given)
+        # Protects the start, and the end before it: several threads may make the first call.
+        self._lock = threading.Lock()
+        self._stopped = False  # protected by `_lock`
         self._handle: TaskHandle[..., Any] | None = None
-        self._lock = threading.Lock()  # protects the start: several threads may make the first call
         self._call: Callable[..., Any] | None = None  # the handle's own, once it is started
+        _all.add(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> BaseFuture[R]:
         call = self._call or self.handle.__call__
@@ -65,13 +78,44 @@ class Task(Generic[P, R]):
 
     @property
     def handle(self) -> TaskHandle[..., Any]:
-        """The handle of the TaskWorker that runs it, which this starts where it was not started yet."""
-        if self._handle is None:
-            with self._lock:
-                if self._handle is None:
-                    self._handle = self._start()
-                    self._call = self._handle.__dict__["_call"]
-        return self._handle
+        """The handle of the TaskWorker that runs it, which this starts where it was not started yet.
+
+        Raises:
+            WorkerStoppedError: it was stopped before.
+        """
+        return self._started() or self._begin()
+
+    def _started(self) -> TaskHandle[..., Any] | None:
+        """Its handle, if it has one in this process."""
+        handle = self._handle
+        return None if handle is None or handle.__dict__["_pool"].forked else handle
+
+    def _begin(self) -> TaskHandle[..., Any]:
+        with self._lock:
+            handle = self._started()
+            if handle is None:
+                if self._stopped:
+                    raise WorkerStoppedError(
+                        f"the task {self._name()} was stopped, and takes no more calls: make a new one, "
+                        f"task(...)(function)"
+                    )
+                handle = self._handle = self._start()
+                self._call = handle.__dict__["_call"]
+            return handle
+
+    def _end(self) -> TaskHandle[..., Any] | None:
+        """From now on nothing starts it. Returns its handle, if there is one; a start that goes on is waited for."""
+        with self._lock:
+            self._stopped = True
+            return self._started()
+
+    def after_fork_in_child(self) -> None:
+        """A thread that is not here may have held the lock; what was started lives in the parent."""
+        self._lock = threading.Lock()
+        self._call = None  # so that its handle is looked at
+
+    def _name(self) -> str:
+        return getattr(self, "__qualname__", None) or repr(self.__wrapped__)
 
     def _start(self) -> TaskHandle[..., Any]:
         fn = self if self.is_importable() else self.__wrapped__
@@ -144,7 +188,7 @@ class Task(Generic[P, R]):
         )
 
     def stop(self, timeout: float | None = _UNSAID) -> None:
-        """Stop: see `Handle.stop`. It takes no more calls. Where it was never called there is nothing to stop.
+        """Stop: see `Handle.stop`. It takes no more calls, also where it was never called.
 
         Args:
             timeout: seconds that running calls may still take. None: as long as they take. Left out: `stop_timeout`.
@@ -152,12 +196,14 @@ class Task(Generic[P, R]):
         Raises:
             ValueError: a timeout below 0, or NaN. TypeError: no number.
         """
-        if self._handle is not None:
-            self._handle.stop() if timeout is _UNSAID else self._handle.stop(timeout)
+        handle = self._end()
+        if handle is not None:
+            handle.stop() if timeout is _UNSAID else handle.stop(timeout)
 
     def is_alive(self) -> bool:
         """Whether it takes calls: it was not stopped."""
-        return self._handle is None or self._handle.is_alive()
+        handle = self._started()
+        return not self._stopped if handle is None else handle.is_alive()
 
     def stats(self) -> dict[str, Any]:
         """Its figures: see `Handle.stats`."""
@@ -173,8 +219,9 @@ class Task(Generic[P, R]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            self._handle.__exit__(kind, error, traceback)
+        handle = self._end()
+        if handle is not None:
+            handle.__exit__(kind, error, traceback)
 
     async def __aenter__(self) -> Task[P, R]:
         return self
@@ -182,12 +229,19 @@ class Task(Generic[P, R]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            await self._handle.__aexit__(kind, error, traceback)
+        handle = self._end()
+        if handle is not None:
+            await handle.__aexit__(kind, error, traceback)
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: Task[Concatenate[Any, P2], R], instance: object, owner: type | None = None
+    ) -> MethodTask[P2, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """As a function's: under `@task` in a class, the instance is the first argument, and is sent along."""
-        return self if instance is None else MethodType(self, instance)
+        return self if instance is None else MethodTask(self, instance)
 
     def is_importable(self) -> bool:
         """Whether another process finds it by the names of its module and of itself."""
@@ -198,11 +252,46 @@ class Task(Generic[P, R]):
         return found is self
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        return self.__qualname__ if self.is_importable() else (Task, (self.__wrapped__, self._given))
+        return self.__qualname__ if self.is_importable() else (type(self), (self.__wrapped__, self._given))
 
     def __repr__(self) -> str:
-        name = getattr(self, "__qualname__", None) or repr(self.__wrapped__)
-        return f"<task {name}: {'not started' if self._handle is None else repr(self._handle)}>"
+        state = "stopped" if self._stopped else "not started"
+        handle = self._started()
+        return f"<task {self._name()}: {state if handle is None else repr(handle)}>"
+
+
+class StaticTask(Task[P, R]):
+    """A function under `@task` and `@staticmethod`: the instance is none of its arguments."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self:  # type: ignore[override]
+        return self
+
+
+_all: weakref.WeakSet[Task[..., Any]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for each in list(_all):
+        each.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _refuse_here(given: Mapping[str, Any], fn: Any) -> None:
+    """Raises ValueError for retries and limits that cannot be, whatever else is said of them at the first call."""
+    who = f"@task {getattr(fn, '__name__', None) or repr(fn)}"
+    if any(given.get(name) is not None for name in _RETRIES):
+        # It is not asked here how often: the configuration may say that.
+        retries = {"num_retries": 1} | {name: given[name] for name in _RETRIES if given.get(name) is not None}
+        compile_policies(retries, ("submit",), who)
+    if given.get("limits") is not None:
+        from concurry.limits import shared_limits
+
+        try:
+            shared_limits(given["limits"], pooled=False)
+        except ValueError as error:
+            raise ValueError(f"{who}: {error}") from None
 
 
 def _on_demand() -> tuple[Layer, ...]:
@@ -254,6 +343,9 @@ def task(fn: Any = None, /, **given: Any) -> Any:
     def decorate(fn: Any) -> Task[Any, Any]:
         if not callable(fn):
             raise TypeError(f"@task takes a function, and options by keyword: @task(mode='thread'); got {fn!r}")
-        return Task(fn.__wrapped__ if isinstance(fn, Task) else fn, checked)
+        _refuse_here(checked, fn)
+        if isinstance(fn, staticmethod):
+            return StaticTask(fn.__func__, checked)  # pyright: ignore[reportUnknownMemberType]
+        return (StaticTask if isinstance(fn, StaticTask) else Task)(undecorated(fn), checked)
 
     return decorate if fn is None else decorate(fn)

@@ -63,6 +63,20 @@ def test_the_standard_librarys_functions_take_its_futures(way: Any, make: Any) -
     assert sorted(it.result() for it in concurrent.futures.as_completed(futures, timeout=30)) == [0, 1, 4, 9, 16]
 
 
+def test_futures_among_the_arguments_are_handed_over(way: Any, make: Any) -> None:
+    if way.same_objects:
+        executor = make(way)
+        future = executor.submit(square, 3)
+        assert executor.submit(lambda x: x, future).result() is future
+        assert executor.submit(lambda x: x, [future]).result()[0] is future
+        assert list(executor.map(lambda x: x is future, [future])) == [True]
+    else:
+        future = make(way).submit(square, 3)
+    said = make(way, unwrap_futures=True)
+    assert said.submit(lambda x: x + 1, future).result() == 10
+    assert list(said.map(lambda x: x + 1, [future])) == [10]
+
+
 def test_in_an_event_loop(way: Any, make: Any) -> None:
     executor = make(way)
 
@@ -167,7 +181,7 @@ def test_calls_that_wait_for_others_are_waited_for(apart: Any, new_signal: Any) 
     begun, go_on = new_signal(apart), new_signal(apart)
     with Executor(**apart.options) as slow:
         first = slow.submit(wait_for, begun, go_on)
-        executor = Executor(**apart.options)
+        executor = Executor(**apart.options, unwrap_futures=True)
         second = executor.submit("{} well".format, first)
         ending = threading.Thread(target=executor.shutdown)
         ending.start()
@@ -312,7 +326,7 @@ class Argument(metaclass=Hooked):
 
 @pytest.mark.parametrize("submit", ["submit", "map", "lazy"])
 def test_a_call_that_comes_while_it_is_shut_down(apart: Any, make: Any, submit: str) -> None:
-    executor = make(apart)
+    executor = make(apart, unwrap_futures=True)  # which looks at each argument
     executor.submit(square, 1).result()
     calls: dict[str, Callable[[], Any]] = {
         "submit": lambda: executor.submit(id, Argument()),

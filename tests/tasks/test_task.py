@@ -148,7 +148,6 @@ def test_nothing_is_started_before_the_first_call() -> None:
     one = task(mode="thread", on_demand=False)(negative)
     assert repr(one) == "<task negative: not started>"
     assert one.is_alive()
-    one.stop()  # there is nothing to stop
     assert one(-2).result() == 2
     assert "thread" in repr(one)
     assert one.stats()["done"] == 1

@@ -45,6 +45,39 @@ def limited(x: int, limits: LimitPool | None = None) -> int:
     return x
 
 
+class Client:
+    """Its methods are tasks."""
+
+    @task(mode="thread")
+    def ask(self, text: str, *, times: int = 1) -> bytes:
+        return text.encode() * times
+
+    @task(mode="asyncio")
+    async def ask_later(self, text: str) -> bytes:
+        return text.encode()
+
+    @staticmethod
+    @task(mode="thread")
+    def cut(text: str) -> list[str]:
+        return text.split()
+
+
+def methods() -> None:
+    """A task in a class is called without its object."""
+    client = Client()
+    assert_type(client.ask("a", times=2), BaseFuture[bytes])
+    assert_type(client.ask.submit("a"), BaseFuture[bytes])
+    assert_type(client.ask.map(["a"]), Iterator[bytes])
+    assert_type(client.ask.map(["a"], return_exceptions=True), Iterator[bytes | BaseException])
+    assert_type(client.ask_later("a"), BaseFuture[bytes])
+    assert_type(Client.ask(client, "a"), BaseFuture[bytes])
+    assert_type(Client.cut("a b"), BaseFuture[list[str]])
+    assert_type(Client.cut.map(["a b"]), Iterator[list[str]])
+    client.ask(5)  # type: ignore[arg-type]
+    client.ask.submit()  # type: ignore[call-arg]
+    Client.cut(5)  # type: ignore[arg-type]
+
+
 def decorated() -> None:
     """A function under `@task` keeps its parameters, and gives the future of its result."""
     assert_type(fetch("u"), BaseFuture[bytes])
