@@ -100,7 +100,9 @@ class Options:
         "what a call does at a full mailbox: wait, or MailboxFullError",
         only=_QUEUED,
     )
-    unwrap_futures = Option(check_for.flag, True, "True or False", "futures in arguments become their results (Executor: False)")
+    unwrap_futures = Option(
+        check_for.flag, True, "True or False", "futures in arguments become their results (Executor: False)"
+    )
     limits = Option(check_for.raw, None, "a limit, or several", "what `self.limits` grants", as_text=False)
     num_retries = _of(check_for.count(0), 0, _WHOLE, "attempts after the first one")
     retry_on = _of(None, [Exception], "exception types or predicates", "which failures are tried again")
