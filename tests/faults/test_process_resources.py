@@ -41,7 +41,7 @@ def fds():
 
 def settled(wanted):
     end = time.monotonic() + 10
-    while fds() != wanted and time.monotonic() < end:
+    while fds() > wanted and time.monotonic() < end:
         os.sched_yield()
     return fds()
 """
@@ -142,7 +142,7 @@ for context in ("forkserver", "spawn"):
             limit()
             with Works.options(mode="process", mp_context=context).init() as worker:
                 assert worker.echo(more).result(20) == more
-        assert settled(before) == before, (fds(), before)
+        assert settled(before) <= before, (fds(), before)  # below: some were still being closed when it was counted
         # Calls with large payloads, where each segment takes a descriptor.
         limit(2)
         futures = [first.echo(bytes(2 << 20)) for _ in range(8)]

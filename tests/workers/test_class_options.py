@@ -285,4 +285,7 @@ def test_a_class_is_given_one_private_name(decorated: bool) -> None:
 
     made: Any = worker(mode="thread")(Heir) if decorated else Heir
     given = {"options", "init", "get_actor", "limits", "__new__", "__reduce_ex__"} if decorated else set()
-    assert set(vars(made)) - members == {"__concurry_said__", *given}
+    found = {
+        name for name in set(vars(made)) - members if not name.startswith("__annot")
+    }  # Python 3.14's own, made late
+    assert found == {"__concurry_said__", *given}
