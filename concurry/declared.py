@@ -52,6 +52,7 @@ class Said:
         _packing.now = True
         try:
             packed = [{name: _packed(name, value) for name, value in place.items()} for place in self.places()]
+            packed[0].update(dict.fromkeys(self.left))  # what did not come here does not come there
         finally:
             _packing.now = False
         return _here, (self._key, *packed)

@@ -41,6 +41,7 @@ class MethodTask(OfInstance, Generic[P, R]):
         self.__func__: Any = task  # typed so, it would be taken for a method
         self.__self__ = instance
         self.__doc__ = task.__doc__
+        self.__module__ = task.__module__
 
     @property
     def __wrapped__(self) -> Callable[P, Any]:

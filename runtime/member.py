@@ -63,6 +63,7 @@ class Member:
         self.cut_short: Counter[str] = Counter()
         self._dispatched = 0  # the most that was told: a figure never falls
         self.call_waits = CallWaits()
+        self.waits_as: Any = None  # who waits, for deadlock detection, where it is not itself
         self.tallies = Tallies()
         self.lane: LoopLane | None = None
         self.side: SideLane | None = None
@@ -189,7 +190,8 @@ class Member:
         actor = self._build(channel)
         if actor is None:
             return
-        here.member = here.inside = self
+        here.inside = self
+        here.member = self.waits_as or self
         try:
             first, take = self._sources(channel)
             serve(first, take, actor, self)

@@ -24,6 +24,7 @@ from concurry.runtime.member import FAILED, READY, Member
 from concurry.runtime.plan import Plan
 from concurry.runtime.spawner import Spawner
 from concurry.runtime.supervisor import Supervisor
+from concurry.runtime.wait_nodes import Turns
 from concurry.transports.base import Transport
 from concurry.transports.errors import RestartIntensityError
 
@@ -88,9 +89,9 @@ class Pool:
         if self.elsewhere is not None:
             return self.elsewhere.new_member(index)
         member = Member(self, index)
-        if self.plan.on_demand and self.plan.most_actors == 1:  # one after the other: each is the only one in its time
+        if self.plan.on_demand and self.plan.most_actors == 1:
             for intake in self.intakes:
-                intake.sole = member
+                intake.sole = member.waits_as = intake.sole or Turns(self.plan.name)
         return member
 
     def intake_of(self, name: str) -> Intake:

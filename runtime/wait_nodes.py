@@ -56,6 +56,19 @@ class Wait:
         return ways if self.futures is None or len(ways) == 1 else []
 
 
+class Turns:
+    """Actors of which there is one at a time, one after the other: who waits in one of them is who waits in the next,
+    and a call that waits for its turn needs whichever it is."""
+
+    interleaves = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Parked:
     """A call that waits for futures among its arguments: it needs all of them, and then who runs it."""
 

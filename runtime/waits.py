@@ -333,8 +333,8 @@ def _error(me: str, chain: str, *, interleaves: bool) -> DeadlockError:
     instead = (
         "await the future, instead of blocking the event loop on which it would run"
         if interleaves
-        else "do not wait for it inside the worker, or give the worker max_concurrency > 1, or call the method "
-        "directly on self"
+        else "do not wait for it inside the worker, or give the worker max_concurrency > 1 (on demand: max_workers > "
+        "1), or call the method directly on self (a task's function is its __wrapped__)"
     )
     return DeadlockError(f"{me} would wait for ever: {chain}. The call itself is accepted and runs later; {instead}.")
 

@@ -347,3 +347,22 @@ def test_a_task_that_waits_for_itself_is_told() -> None:
     """One actor at a time, on demand: the inner call could begin only when the outer one has ended."""
     with countdown, pytest.raises(DeadlockError):
         countdown(2).result()
+
+
+@task(mode="thread")
+def ask_pong(depth: int) -> int:
+    return 0 if depth == 0 else ask_ping(depth - 1).result()
+
+
+@task(mode="thread")
+def ask_ping(depth: int) -> int:
+    return 0 if depth == 0 else ask_pong(depth - 1).result()
+
+
+def test_two_tasks_that_wait_for_each_other_are_told_again_and_again() -> None:
+    """Each call has an actor of its own, and some begin just as those before them end."""
+    with ask_ping, ask_pong:
+        for _ in range(50):
+            both: list[Any] = [ask_ping(1), ask_pong(1)]
+            told = [type(future.exception(60)) for future in both]
+            assert DeadlockError in told or told == [type(None)] * 2

@@ -42,6 +42,13 @@ class Outer(Worker, mode="process"):
         with Limited.options(limits=CallLimit(capacity=5, window_seconds=60)).init() as limited:
             return limited.get().result()
 
+class Further(Worker, mode="process"):
+    def limited(self):
+        with Outer() as outer:
+            return outer.limited().result()
+
+with Further() as further:
+    assert "limits=... stands on a class of a script or notebook" in further.limited().result(60)
 with Outer() as outer:
     assert outer.retried().result(60) == 1
     assert "limits=... stands on a class of a script or notebook" in outer.limited().result(60)
