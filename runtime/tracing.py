@@ -5,7 +5,7 @@
 
 Guarantees: a line is written in one piece, and never fails a call. Whether a pool is traced is decided when it is
 planned: one that is not does nothing for it. A call has one number in the lines of its process; the line that says to
-whom it was sent tells its number there.
+whom it was sent tells its number there, where it has not ended before that line is written.
 Assumes: what is put in the place of a deque or dict is used by its own methods only. `sys.stderr` takes a line without
 calling us: some lines are written under a mailbox's lock, and a pipe that is full holds up the pool.
 Called by: the pool and the actor, where their plan says so.

@@ -69,7 +69,8 @@ def test_the_life_of_each_call_is_told(options: dict[str, Any], tmp_path: Path) 
     ):
         assert re.search(begin + line, told, re.MULTILINE), (line, told)
     if options["mode"] in ("process", "ray"):
-        assert re.search(begin + r"one\(\) #\d+: sent to Odd.*, where it is no\. 1$", told, re.MULTILINE), told
+        assert re.search(begin + r"one\(\) #\d+: sent to Odd.*$", told, re.MULTILINE), told  # it may have ended by then
+        assert re.search(begin + r"\w+\(\) #\d+: sent to Odd.*, where it is no\. \d+$", told, re.MULTILINE), told
 
 
 def test_nothing_is_told_without_it(capfd: pytest.CaptureFixture[str]) -> None:
