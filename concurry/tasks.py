@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 P2 = ParamSpec("P2")
 R = TypeVar("R")
-_BY_VALUE: Final = ("__main__", "__mp_main__", "<run_path>")  # modules that are other ones in other processes
 _RETRIES: Final = (*FIELDS, "retry_config")
 _UNSAID: Any = object()
 
@@ -245,8 +244,10 @@ class Task(Decorated, Generic[P, R]):
 
     def is_importable(self) -> bool:
         """Whether another process finds it by the names of its module and of itself."""
+        from concurry.transports.codec_pickle import BY_VALUE
+
         module = getattr(self, "__module__", None)
-        found: Any = sys.modules.get(module) if module not in _BY_VALUE and isinstance(module, str) else None
+        found: Any = sys.modules.get(module) if module not in BY_VALUE and isinstance(module, str) else None
         for name in getattr(self, "__qualname__", "").split("."):
             found = getattr(found, name, None)
         return found is self

@@ -108,7 +108,7 @@ class RemoteMember(Member):
             channel.tell([kinds.LEAVE])
         super().ready(channel)
 
-    def replied(self, channel: Any, ended: list[tuple[str, float, bool]], failed: int, seconds_each: float) -> None:
+    def replied(self, channel: Any, ended: list[tuple[str, float, bool]], seconds_each: float) -> None:
         self.tallies.all_ended(ended)
         if self.feed is not None:
             self.feed.replied(seconds_each)

@@ -44,7 +44,7 @@ AT_EXIT = "Give it more: exit_timeout=... in the options, which holds here, as a
 AFTER_CTRL_C = "Give it more: exit_timeout=... in the options, which holds after a Ctrl-C."
 _INTERRUPTED = "A Ctrl-C while it was waited for ended that wait."
 _live: weakref.WeakSet[Any] = weakref.WeakSet()  # pools that are not over
-_lock = threading.Lock()  # protects `_live` and `_hooked`
+_lock = threading.Lock()  # protects `_live`, `_hooked` and `_drained`
 _hooked = False
 _drained: dict[Any, list[Callable[[], object]]] = {}  # pools whose end somebody waits for; protected by `_lock`
 
@@ -293,6 +293,7 @@ def _after_fork_in_child() -> None:
         if not pool.transport.direct:
             _end_in_child(pool, forked)
     _live.clear()
+    _drained.clear()  # who waits for these ends is not here
 
 
 def _end_in_child(pool: Any, forked: Callable[[], BaseException]) -> None:

@@ -111,7 +111,7 @@ class Job(Protocol):
         """Of one start, the large buffers that belong to `payload`: a descriptor for `makings.mapped`, which is the
         caller's to close, and their sizes."""
 
-    def replied(self, channel: Any, ended: list[tuple[str, float, bool]], failed: int, seconds_each: float) -> None:
+    def replied(self, channel: Any, ended: list[tuple[str, float, bool]], seconds_each: float) -> None:
         """Calls were replied to, and are closed after this: there may be room for more. `ended`, of each: its method,
         how many nanoseconds it ran (0: nobody knows), and whether it failed. Not among them: those that somebody else
         had ended before. `seconds_each`: in the mean."""

@@ -16,7 +16,7 @@ from concurry.transports.gil import FREE_THREADED
 
 log = logging.getLogger("concurry")
 
-Told = Callable[[list[tuple[str, float, bool]], int, float], object]
+Told = Callable[[list[tuple[str, float, bool]], float], object]
 
 
 def close_calls(
@@ -32,18 +32,16 @@ def close_calls(
     It may be broken off anywhere, by a Ctrl-C, and called again with what is left and more: None stands behind those
     that were told of."""
     counted: list[tuple[str, float, bool]] = []
-    failed = 0
     for item in ended:
         if item is None:
-            counted, failed = [], 0
+            counted = []
             continue
         call = item[0]
         call._stage = 2  # as in `BaseFuture.closes`, which costs more
         if (call._veto is None and not FREE_THREADED) or call.closes():
-            failed += item[1] != OK
             counted.append((call.name, item[5], item[1] != OK))
     try:
-        told(counted, failed, seconds_each)
+        told(counted, seconds_each)
     except Exception:  # who waits for them shall hear of it all the same
         log.exception("%s: that calls have ended could not be told", who)
     ended.append(None)

@@ -7,8 +7,8 @@ Guarantees:
 - Protocol 5. Buffers of `INLINE` bytes or more are not copied: they come as flat memoryviews, in the order in which the
   stream asks for them. `bytes`, `bytearray` and `memoryview` are among them where one stands in `tops` or one level
   inside a list, tuple or dict of `tops`; each arrives as what it was.
-- What refers to `__main__`, or to a script that `runpy.run_path` runs, goes by value, through cloudpickle, and so does
-  what the plain pickle refuses. A class keeps its identity there and back, and its attributes: a process that knows it
+- What refers to `__main__`, be it under another name (`BY_VALUE`), goes by value, through cloudpickle, and so does what
+  the plain pickle refuses. A class keeps its identity there and back, and its attributes: a process that knows it
   already does not take them again.
 - A stream of `LARGE` bytes or more becomes the first buffer, and the body is empty.
 Assumes: nobody changes the buffers before they are sent; a body comes from a peer that has been authenticated.
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 INLINE: Final = 16 * 1024  # bytes; a buffer below this is cheaper to copy than to carry by itself
 LARGE: Final = 256 * 1024  # bytes; a stream from this on is a buffer itself, so that it can go through shared memory
+# Modules that are other ones in other processes: a script; the same in a child of multiprocessing's; and as
+# `runpy.run_path` names what it runs, for as long as it does.
+BY_VALUE: Final = ("__main__", "__mp_main__", "<run_path>")
 _BUFFERS: Final = frozenset({bytes, bytearray, memoryview})
 
 Pickled = tuple[bytes, list[memoryview]]
@@ -124,7 +127,7 @@ def _dump(value: Any, with_buffers: bool, buffers: list[memoryview] | None) -> b
         raise  # cloudpickle would end alike
     except BaseException:  # lambdas, local classes, and whatever a user's hook raises: cloudpickle has the last word
         stream = None
-    if stream is not None and b"__main__" not in stream and b"<run_path>" not in stream:
+    if stream is not None and b"_main__" not in stream and b"<run_path>" not in stream:
         return stream
     # Plain pickle names what is in `__main__`, and only the other side would notice that its `__main__` is another one.
     kept = buffers and buffers.copy()
@@ -153,7 +156,7 @@ def _refers_to_main(stream: bytes) -> bool:
         if opcode.name == "MEMOIZE":
             memo.append(top)
             continue
-        if opcode.name == "STACK_GLOBAL" and strings[0] in ("__main__", "<run_path>"):
+        if opcode.name == "STACK_GLOBAL" and strings[0] in BY_VALUE:
             return True
         top = memo[argument] if opcode.name in ("BINGET", "LONG_BINGET") else argument
         top = top if isinstance(top, str) else None
@@ -248,11 +251,12 @@ def _by_value_pickler() -> Callable[..., Any]:
 
         ByValuePickler.dispatch_table = ChainMap({CodeType: code_of_its_file}, table)
         _made.append(ByValuePickler)
-    script = sys.modules.get("<run_path>")  # as `runpy.run_path` names what it runs, for as long as it does
-    if script is not None:
-        from cloudpickle import register_pickle_by_value
+    for name in BY_VALUE[1:]:
+        script = sys.modules.get(name)
+        if script is not None:
+            from cloudpickle import register_pickle_by_value
 
-        register_pickle_by_value(script)
+            register_pickle_by_value(script)
     return _made[0]
 
 

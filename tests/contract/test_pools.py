@@ -222,6 +222,13 @@ def test_on_demand_is_bounded() -> None:
     assert Counts.now == 0
 
 
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_on_demand_an_actor_has_one_call_whatever_it_could_run_at_once(mode: str) -> None:
+    with Who.options(mode=mode, on_demand=True, max_workers=2, max_concurrency=4).init() as worker:
+        assert len(gather([worker.me() for _ in range(4)], timeout=60)) == 4
+        assert gather([worker.later() for _ in range(2)], timeout=60) == [1, 1]
+
+
 def test_threads_and_processes_are_named_after_their_worker(start: Start, way: Any) -> None:
     class Named(Worker):
         def names(self) -> tuple[str, str]:

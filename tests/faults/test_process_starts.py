@@ -96,3 +96,43 @@ def test_a_module_that_starts_processes_as_it_is_imported_makes_no_chain(script:
     """Each process would import it, and start the next one, for ever."""
     ended = script(STARTS_AS_IT_IS_IMPORTED).finish(timeout=60)
     assert "no process is started here, while starts_one is imported in a process" in ended.out, ended.err
+
+
+CHILDREN_OF_MULTIPROCESSING = """
+import multiprocessing, sys
+from concurry import Executor, Worker, task
+
+class Adds(Worker):
+    def __init__(self, start):
+        self.start = start
+
+    def add(self, value):
+        return self.start + value
+
+@task(mode="process")
+def double(value):
+    return 2 * value
+
+def child(answers, start):
+    try:
+        with Adds.options(mode="process").init(start) as adds, Executor(mode="process") as executor, double:
+            products = list(executor.map(lambda n: n * start, [1, 2]))
+            answers.put((adds.add(1).result(60), products, double(start).result(60)))
+    except BaseException as error:
+        answers.put(repr(error))
+
+if __name__ == "__main__":
+    for method in ("spawn", "forkserver", "fork"):
+        context = multiprocessing.get_context(method)
+        answers = context.Queue()
+        process = context.Process(target=child, args=(answers, 10))
+        process.start()
+        print(answers.get(timeout=90))
+        process.join()
+"""
+
+
+def test_a_child_of_multiprocessing_has_processes_of_ours(script: Any) -> None:
+    """There the script is a module by another name, which our processes have not got."""
+    ended = script(CHILDREN_OF_MULTIPROCESSING).finish(timeout=110)
+    assert ended.out.splitlines() == ["(11, [10, 20], 20)"] * 3, ended.err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import operator
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -181,11 +180,9 @@ def test_a_time_out(apart: Any, start: Any, new_signal: Any) -> None:
             go_on.wait()
         return number
 
-    began = time.monotonic()
     results = pool.map(run, range(4), [go_on] * 4, timeout=0.5)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"map\(\) was not done within 0.5 s"):
         list(results)
-    assert time.monotonic() - began >= 0.5
     assert list(results) == []
     go_on.set()
     assert list(pool.map(square, [1, 2], timeout=20)) == [1, 4]

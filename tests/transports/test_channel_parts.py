@@ -246,7 +246,7 @@ def test_a_ctrl_c_among_closing_calls_counts_none_twice() -> None:
     ended: list[Any] = [(call, codec.OK, codec.PLAIN, number, None, 1) for number, call in enumerate(calls)]
     counted: list[int] = []
 
-    def told(each: list[Any], failed: int, seconds_each: float) -> None:
+    def told(each: list[Any], seconds_each: float) -> None:
         counted.append(len(each))
 
     with pytest.raises(KeyboardInterrupt):
